@@ -1,0 +1,129 @@
+"""The one file that names Numba: how kernels are compiled, cached, threaded and announced.
+
+Design
+------
+* ``cache=True`` keeps machine code on disk, so that only the first run of a machine compiles. Numba refuses
+  to decorate at all where no cache folder can be written; then the kernel is compiled in memory
+  and one warning says so.
+* ``error_model="numpy"``: a division by zero gives inf or nan as in NumPy, not a Python exception out of a
+  kernel. Public functions validate before they call a kernel.
+* ``fastmath`` stays off. Reassociating sums would make results depend on the vector width of the machine;
+  where a kernel wants wide sums it is written with them.
+* One lock is held around every parallel kernel: Numba's fall-back threading layer (workqueue) aborts the process when
+  two Python threads launch at once.
+"""
+
+import functools
+import threading
+import warnings
+
+import numba
+import numpy as np
+from numba.core import event as _event
+from numba.extending import overload
+
+prange = numba.prange
+
+_cache_warning_given = False
+_parallel_lock = threading.Lock()
+
+
+def _decorate(function, **options):
+    global _cache_warning_given
+    options = {"nogil": True, "error_model": "numpy", **options}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError as error:  # "cannot cache function ...: no locator available for file ..."
+        if "cache" not in str(error):
+            raise
+        if not _cache_warning_given:
+            _cache_warning_given = True
+            warnings.warn(
+                "ssm_manual cannot write a compile cache, so kernels are compiled anew in every "
+                "process; set NUMBA_CACHE_DIR to a folder that can be written to keep them",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return numba.njit(**options)(function)
+
+
+def jit(function):
+    """Compile a kernel on first call, serial, releasing the interpreter lock."""
+    return _decorate(function)
+
+
+def inline(function):
+    """A helper that is inlined into the kernels calling it (no cache entry of its own is needed)."""
+    return numba.njit(inline="always", error_model="numpy")(function)
+
+
+def parallel_jit(function):
+    """Compile a kernel with ``prange`` loops; calls from several Python threads take turns."""
+    kernel = _decorate(function, parallel=True)
+
+    @functools.wraps(function)
+    def call(*args):
+        with _parallel_lock:
+            return kernel(*args)
+
+    call.kernel = kernel
+    return call
+
+
+def threads():
+    """The number of threads that a parallel kernel started from this Python thread would use."""
+    return numba.get_num_threads()
+
+
+def project(z, like):
+    """``z`` itself, or its real part where ``like`` is real: the orthogonal projection onto the argument's field.
+
+    The adjoint of embedding the reals into the complex plane [COMPLEX-4].
+    """
+    return z if np.iscomplexobj(like) else np.real(z)
+
+
+@overload(project, inline="always")
+def _project(z, like):
+    if isinstance(like, numba.types.Array):
+        like = like.dtype
+    if isinstance(like, numba.types.Complex) or not isinstance(z, numba.types.Complex):
+        return lambda z, like: z
+    return lambda z, like: z.real
+
+
+class _Announcer(_event.Listener):
+    """Tells a person which kernels are being compiled, and that it happens only once."""
+
+    def __init__(self, say):
+        self.say = say
+        self.names = []
+
+    def on_start(self, event):
+        name = event.data["dispatcher"].py_func.__name__.lstrip("_")
+        if name not in self.names:
+            if not self.names:
+                self.say("compiling (once; kept for later runs):")
+            self.names.append(name)
+            self.say(f"  {name}")
+
+    def on_end(self, event):
+        pass
+
+
+class announce_compilation:
+    """Context manager: call ``say(line)`` for every kernel that has to be compiled inside the block.
+
+    Kernels that come from the cache are not announced.
+    """
+
+    def __init__(self, say):
+        self._listener = _Announcer(say)
+
+    def __enter__(self):
+        _event.register("numba:compile", self._listener)
+        return self
+
+    def __exit__(self, *exc_info):
+        _event.unregister("numba:compile", self._listener)
+        return False

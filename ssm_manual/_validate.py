@@ -1,0 +1,217 @@
+"""Checks of arguments at every public door: an error names the argument, what it was and what it must be.
+
+Jitted kernels have no bounds checks, so nothing reaches them that has not passed through here.
+
+The rules, once for the whole package:
+
+* Arrays are float32, float64, complex64 or complex128, of any layout, read-only or not, native byte order or not.
+  Integer, boolean, half and extended precision, object and masked arrays are refused: the caller knows the scale of
+  an integer recording and we do not.
+* All arrays of a call have one precision. Python numbers and (nested) lists of them are *weak*: they take the precision of
+  the arrays beside them, and double precision where there is none. Nothing is promoted silently.
+* NaN and infinity are refused everywhere.
+"""
+
+import numbers
+import operator
+
+import numpy as np
+
+SINGLE = (np.dtype(np.float32), np.dtype(np.complex64))
+DOUBLE = (np.dtype(np.float64), np.dtype(np.complex128))
+
+
+def show(value):
+    """A short text of a value for an error message."""
+    if isinstance(value, np.ndarray) and value.size > 4:
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def one_of(name, value, allowed):
+    """``value`` if it is one of the ``allowed`` strings (or other hashable values)."""
+    if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+        choices = ", ".join(repr(a) for a in allowed)
+        raise ValueError(f"{name} is {show(value)}; it must be one of {choices}")
+    return value
+
+
+def integer(name, value, *, minimum=None):
+    """``value`` as a Python int of at least ``minimum``; booleans and floats are refused."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        result = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {show(value)}; it must be an integer") from None
+    if minimum is not None and result < minimum:
+        raise ValueError(f"{name} is {result}; it must be at least {minimum}")
+    return result
+
+
+def real_number(name, value, *, above=None, minimum=None, maximum=None):
+    """``value`` as a finite Python float within the given bounds (``above`` is exclusive)."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (numbers.Real, np.floating, np.integer)
+    ):
+        raise ValueError(f"{name} is {show(value)}; it must be a real number")
+    result = float(value)
+    bounds = []
+    if above is not None:
+        bounds.append(f"greater than {above:g}")
+    if minimum is not None:
+        bounds.append(f"at least {minimum:g}")
+    if maximum is not None:
+        bounds.append(f"at most {maximum:g}")
+    wanted = " and ".join(["finite", *bounds])
+    if not (
+        np.isfinite(result)
+        and (above is None or result > above)
+        and (minimum is None or result >= minimum)
+        and (maximum is None or result <= maximum)
+    ):
+        raise ValueError(f"{name} is {value!r}; it must be {wanted}")
+    return result
+
+
+def flag(name, value):
+    """``value`` if it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} is {show(value)}; it must be True or False")
+    return bool(value)
+
+
+def array(name, value, *, real=False, finite=True):
+    """One argument as an array; weak values come back in double precision.
+
+    Use `arrays` where several arguments must agree in precision.
+    """
+    return _convert(name, value, real=real, finite=finite)[0]
+
+
+def arrays(*, real=(), optional=(), finite=True, **values):
+    """All arguments as arrays of one precision, in the order given.
+
+    Parameters
+    ----------
+    real : tuple of str
+        Names of arguments that must not be complex.
+    optional : tuple of str
+        Names of arguments that may be None; None is passed through.
+    finite : bool
+        Whether NaN and infinity are refused.
+    **values
+        The arguments by name.
+
+    Returns
+    -------
+    list of ndarray or None
+    """
+    converted, weak = {}, {}
+    for name, value in values.items():
+        if value is None and name in optional:
+            converted[name] = None
+            continue
+        converted[name], weak[name] = _convert(name, value, real=name in real, finite=finite)
+    strong = {name: converted[name] for name in weak if not weak[name]}
+    single = [name for name, a in strong.items() if a.dtype in SINGLE]
+    if single and len(single) != len(strong):
+        found = ", ".join(f"{name} {a.dtype}" for name, a in strong.items())
+        raise ValueError(
+            f"{found}: all arrays must have one precision, either float32 and complex64 "
+            "or float64 and complex128"
+        )
+    if single:
+        for name, is_weak in weak.items():
+            if is_weak:
+                a = converted[name]
+                converted[name] = a.astype(np.complex64 if a.dtype.kind == "c" else np.float32)
+    return list(converted.values())
+
+
+def _convert(name, value, *, real, finite):
+    if value is None:
+        raise ValueError(f"{name} is None; it must be an array or a number")
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array; the mask would be ignored, so fill it first")
+    weak = isinstance(value, (int, float, complex, list, tuple)) and not isinstance(value, np.generic)
+    try:
+        result = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} is {show(value)}; it must be a regular array of numbers") from None
+    if weak and result.dtype.kind in "iu" and not isinstance(value, bool):
+        result = result.astype(np.float64)
+    if result.dtype.newbyteorder("=") not in (*SINGLE, *DOUBLE):
+        raise ValueError(
+            f"{name} has dtype {result.dtype}; it must be float32, float64, complex64 or complex128 "
+            f"(convert it and choose its scale first)"
+        )
+    if not result.dtype.isnative:
+        result = result.astype(result.dtype.newbyteorder("="))
+    if real and result.dtype.kind == "c":
+        raise ValueError(f"{name} has dtype {result.dtype}; it must be real (float32 or float64)")
+    if finite and not np.isfinite(result).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
+        raise ValueError(
+            f"{name} holds {result[where]} at index {where}; every value must be finite"
+        )
+    return result, weak
+
+
+def shape(name, value, expected, *, meaning=""):
+    """``value`` if its shape is ``expected``, where None stands for any size and -1 for any size of at least 1.
+
+    ``meaning`` is a text such as ``"(batch, H, L)"`` that the message repeats.
+    """
+    actual = value.shape
+    fits = len(actual) == len(expected) and all(
+        e is None or (e == -1 and a >= 1) or e == a for a, e in zip(actual, expected)
+    )
+    if not fits:
+        wanted = "(" + ", ".join(
+            "any" if e is None else "at least 1" if e == -1 else str(e) for e in expected
+        ) + ("," if len(expected) == 1 else "") + ")"
+        meaning = f" = {meaning}" if meaning else ""
+        raise ValueError(f"{name} has shape {actual}; it must be {wanted}{meaning}")
+    return value
+
+
+def broadcast(**values):
+    """The common broadcast shape of the given arrays; a message with all shapes where there is none."""
+    try:
+        return np.broadcast_shapes(*(a.shape for a in values.values()))
+    except ValueError:
+        found = ", ".join(f"{name} {a.shape}" for name, a in values.items())
+        raise ValueError(f"{found}: these shapes must broadcast against each other") from None
+
+
+def cotangent(name, grad, like):
+    """The incoming gradient of an output ``like``: same shape, same dtype, finite; None stands for zeros."""
+    if grad is None:
+        return np.zeros_like(like)
+    grad = np.asarray(grad)
+    if grad.shape != like.shape or grad.dtype != like.dtype:
+        raise ValueError(
+            f"{name} has shape {grad.shape} and dtype {grad.dtype}; it must have those of the "
+            f"output, {like.shape} and {like.dtype}"
+        )
+    if not np.isfinite(grad).all():
+        raise ValueError(f"{name} holds NaN or infinity; every value must be finite")
+    return grad
+
+
+def unbroadcast(grad, like):
+    """Sum a gradient over the axes along which its argument ``like`` was broadcast, and take the real part if it is real.
+
+    The adjoint of broadcasting [COMPLEX-5] and of embedding the reals into the complex plane [COMPLEX-4].
+    """
+    if like.dtype.kind != "c":
+        grad = np.real(grad)
+    extra = grad.ndim - like.ndim
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, size in enumerate(like.shape) if size == 1 and grad.shape[extra + i] != 1
+    )
+    if axes:
+        grad = grad.sum(axis=axes, dtype=grad.dtype)
+    return np.ascontiguousarray(grad).reshape(like.shape)

@@ -1,0 +1,35 @@
+"""The calculus: each op stands in one file beside its vector-Jacobian product and its kernels, and is registered.
+
+The contract of an op::
+
+    out, residuals = op_fwd(*args, **options)
+    grads = op_vjp(residuals, grad_out)        # one per argument, of its shape; None where not differentiable
+    out = op(*args, **options)                 # the same out, residuals dropped
+
+Options are keyword-only and travel in ``residuals``. An op with a tuple out takes a tuple of cotangents, in which
+None stands for zeros. Gradients of complex arguments follow [COMPLEX-1].
+"""
+
+from ssm_manual.ops import (
+    convolve,
+    discretize,
+    kernels,
+    loss,
+    scan,
+    ssm,
+    terminal_state,
+    vandermonde,
+)
+from ssm_manual.ops.registry import PAIRS
+
+__all__ = [
+    "PAIRS",
+    "convolve",
+    "discretize",
+    "kernels",
+    "loss",
+    "scan",
+    "ssm",
+    "terminal_state",
+    "vandermonde",
+]

@@ -1,0 +1,95 @@
+"""The arguments of the operator, checked and brought to one form, for every view of it.
+
+Inside, time is last and contiguous: u, y (batch, H, L), weights (H, N), states (batch, H, N). Weights may come in any shape that
+broadcasts to (H, N): a spectrum shared by all channels is (N,). The kernels see contiguous complex weights, so that they are
+compiled once a precision.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ssm_manual import _validate
+
+__all__ = ["Operands", "operands"]
+
+
+class Operands(NamedTuple):
+    """The operator's arguments as its kernels take them, and as they were given."""
+
+    A: np.ndarray  # (H, N) complex, contiguous
+    B: np.ndarray  # (H, N)
+    C: np.ndarray  # (H, N), without the factor 2 of real output
+    D: np.ndarray  # (H,) of y's dtype; zeros where there is none
+    u: np.ndarray  # (batch, H, L), contiguous, real or complex
+    x0: np.ndarray  # (batch, H, N) complex; zeros where there is none
+    real: bool
+    given: tuple  # (A_bar, B_bar, C, D, u, x0) as they came, converted to arrays; None where left out
+
+    @property
+    def y_dtype(self):
+        """Real output is real; complex output has the weights' dtype."""
+        return self.A.real.dtype if self.real else self.A.dtype
+
+    def cotangents(self, grad_out):
+        """Check ``(grad_y, grad_x_last)``."""
+        grad_y, grad_x_last = grad_out
+        y_like = np.broadcast_to(np.zeros((), self.y_dtype), self.u.shape)
+        return (
+            np.ascontiguousarray(_validate.cotangent("grad_y", grad_y, y_like)),
+            np.ascontiguousarray(_validate.cotangent("grad_x_last", grad_x_last, self.x0)),
+        )
+
+    def pull_back(self, *grads):
+        """Gradients in the shapes and fields of the arguments as they were given [COMPLEX-4, COMPLEX-5]."""
+        return tuple(
+            None if argument is None else _validate.unbroadcast(grad, argument)
+            for grad, argument in zip(grads, self.given)
+        )
+
+
+def operands(A_bar, B_bar, C, D, u, x0, real):
+    """Validate the operator's arguments.
+
+    Raises
+    ------
+    ValueError
+        If a shape or dtype does not fit, a value is not finite, or u or D are complex for a real output.
+    """
+    _validate.flag("real", real)
+    must_be_real = ("u", "D") if real else ()
+    given = _validate.arrays(
+        A_bar=A_bar, B_bar=B_bar, C=C, D=D, u=u, x0=x0, real=must_be_real, optional=("D", "x0")
+    )
+    A_bar, B_bar, C, D, u, x0 = given
+    _validate.shape("u", u, (-1, -1, None), meaning="(batch, H, L)")
+    batch, H, _ = u.shape
+    weights = _validate.broadcast(A_bar=A_bar, B_bar=B_bar, C=C)
+    N = weights[-1] if weights else 1
+    if len(weights) > 2 or N == 0 or (len(weights) == 2 and weights[0] not in (1, H)):
+        raise ValueError(
+            f"A_bar {A_bar.shape}, B_bar {B_bar.shape}, C {C.shape} have the common shape {weights}; it must "
+            f"broadcast to (H, N) with H = {H}, the channels of u, and N at least 1"
+        )
+    complex_dtype = np.dtype(np.complex64 if u.dtype in _validate.SINGLE else np.complex128)
+    y_dtype = complex_dtype.type(0).real.dtype if real else complex_dtype
+    if D is not None and D.shape not in ((), (1,), (H,)):
+        raise ValueError(f"D has shape {D.shape}; it must be ({H},) = (H,), or a scalar")
+    if x0 is not None:
+        _validate.shape("x0", x0, (batch, H, N), meaning="(batch, H, N)")
+
+    def full(a):
+        return np.ascontiguousarray(np.broadcast_to(a, (H, N)), complex_dtype)
+
+    return Operands(
+        full(A_bar),
+        full(B_bar),
+        full(C),
+        np.zeros(H, y_dtype) if D is None else np.ascontiguousarray(np.broadcast_to(D, H), y_dtype),
+        np.ascontiguousarray(u),
+        np.zeros((batch, H, N), complex_dtype)
+        if x0 is None
+        else np.ascontiguousarray(x0, complex_dtype),
+        bool(real),
+        tuple(given),
+    )

@@ -1,0 +1,270 @@
+"""The recurrence, and back-propagation through time by hand.
+
+    x_t = A_bar x_{t-1} + B_bar u_t                         [SCAN-1]
+    y_t = 2 Re(C x_t) + D u_t    (complex output: C x_t + D u_t)   [SCAN-2]
+
+Backward, with e_t the cotangent of y_t, from the last step to the first:
+
+    lambda_t = s_t + conj(A_bar) lambda_{t+1},   lambda_L = 0      [SCAN-4]
+    s_t = 2 conj(C) e_t    (complex output: conj(C) e_t), plus the cotangent of x_last at t = L - 1   [SCAN-3]
+
+Derivation: docs/derivations/scan.md; truncated directions: docs/derivations/truncation.md.
+
+Design: the states are not all kept. Every `BLOCK` steps one is saved, and the backward pass recomputes the block
+forward from it [SCAN-12]: 1/64 of the memory for one third more work. Running the recursion backwards instead, as
+x_{t-1} = (x_t - B_bar u_t) / A_bar, would amplify rounding by 1/|A_bar| a step.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ssm_manual import _validate, reference
+from ssm_manual._numba import jit, parallel_jit, prange, project
+from ssm_manual.ops._operands import Operands, operands
+from ssm_manual.ops.registry import Example, register
+
+__all__ = ["scan", "scan_fwd", "scan_vjp"]
+
+#: Steps between saved states.
+BLOCK = 64
+
+#: Pole-steps (batch x H x N x L) from which threads pay: below, their start costs more than it saves.
+PARALLEL_FROM = 100_000
+
+
+def scan(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
+    """``x_t = A_bar x_{t-1} + B_bar u_t``, ``y_t = 2 Re(C x_t) + D u_t`` [SCAN-1, 2], step by step.
+
+    Parameters
+    ----------
+    A_bar, B_bar, C : array_like
+        Discrete poles, input and output weights (no unit), broadcasting to (H, N); N counts stored poles. Any finite pole.
+    D : array_like or None
+        Feed-through, (H,) or a scalar.
+    u : array_like
+        Input, (batch, H, L); L may be 0. Real if ``real``.
+    x0 : array_like, optional
+        State before the first sample, (batch, H, N); None is zero.
+    real : bool
+        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False: ``y = C x + D u``, complex.
+    horizon : int, optional
+        Changes the backward pass alone: the adjoint state looks ahead over this many steps, its own included [TRUNC-1]. None is all of them, the
+        gradient. A truncated direction is the gradient of nothing; 1 is the published one-step variant.
+
+    Returns
+    -------
+    y : ndarray
+        (batch, H, L), real or complex.
+    x_last : ndarray
+        State after the last sample, (batch, H, N), complex; x0 for an empty sequence [SCAN-11].
+
+    Raises
+    ------
+    ValueError
+        If a shape or dtype does not fit, a value is not finite, u or D is complex for a real output, or ``horizon`` is
+        not a positive integer.
+
+    Notes
+    -----
+    Cost: O(batch H N L) time. The backward pass keeps u and one state in 64: 1/64 of all states.
+
+    Examples
+    --------
+    >>> y, x_last = scan([[0.5]], [[1.0]], [[0.5]], None, [[[1.0, 0.0, 0.0]]])
+    >>> y
+    array([[[1.  , 0.5 , 0.25]]])
+    """
+    return scan_fwd(A_bar, B_bar, C, D, u, x0, real=real, horizon=horizon)[0]
+
+
+class Residuals(NamedTuple):
+    """What the backward pass needs."""
+
+    operands: Operands
+    checkpoints: np.ndarray  # (batch, H, blocks, N): the state before each block; the rest is recomputed
+    horizon: int | None
+
+
+def scan_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
+    """`scan` and its residuals."""
+    if horizon is not None:
+        horizon = _validate.integer("horizon", horizon, minimum=1)
+    op = operands(A_bar, B_bar, C, D, u, x0, real)
+    batch, H, L = op.u.shape
+    x = op.x0.copy()
+    y = np.empty(op.u.shape, op.y_dtype)
+    checkpoints = np.empty((batch, H, -(-L // BLOCK), op.A.shape[1]), op.A.dtype)
+    readout = 2 * op.C if real else op.C  # the 2 of [SCAN-2], once
+    run = _forward_parallel if _worth_threads(op) else _forward_serial
+    run(op.A, op.B, readout, op.D, op.u, x, y, checkpoints)
+    return (y, x), Residuals(op, checkpoints, horizon)
+
+
+def scan_vjp(residuals, grad_out):
+    """Gradients to A_bar, B_bar, C, D, u and x0 [SCAN-5 to SCAN-10], from the cotangents of ``(y, x_last)``."""
+    op, checkpoints, horizon = residuals
+    grad_y, grad_x_last = op.cotangents(grad_out)
+    batch, H, L = op.u.shape
+    N = op.A.shape[1]
+    horizon = L if horizon is None else min(horizon, L)
+    readout = 2 * op.C if op.real else op.C
+    adjoint = grad_x_last.copy()  # lambda of the step after; becomes grad_x0
+    grads = np.zeros((3, batch, H, N), op.A.dtype)
+    grad_D = np.zeros((batch, H), op.y_dtype)
+    grad_u = np.empty(op.u.shape, op.A.dtype if op.u.dtype.kind == "c" else op.A.real.dtype)
+    run = _backward_parallel if _worth_threads(op) else _backward_serial
+    weights = (op.A, op.B, readout, op.D, op.A.conj() ** horizon)
+    run(weights, op.u, grad_y, horizon, checkpoints, adjoint, grads, grad_D, grad_u)
+    # One fixed order of summation over the batch, whatever the number of threads.
+    grad_A, grad_B, grad_C = grads.sum(axis=1)
+    if op.real:
+        grad_C *= 2  # the 2 of [SCAN-2], once
+    return op.pull_back(grad_A, grad_B, grad_C, grad_D.sum(axis=0), grad_u, adjoint)
+
+
+def _worth_threads(op):
+    batch, H, L = op.u.shape
+    return batch * H > 1 and batch * H * L * op.A.shape[1] >= PARALLEL_FROM
+
+
+@jit
+def _forward_row(A, B, C, D, u, x, y, checkpoints):
+    """One channel of one sequence; x is the state before and after."""
+    N = A.size
+    for t in range(u.size):
+        if t % BLOCK == 0:
+            checkpoints[t // BLOCK] = x
+        out = A.dtype.type(0)
+        for n in range(N):
+            x[n] = A[n] * x[n] + B[n] * u[t]  # [SCAN-1]
+            out += C[n] * x[n]
+        y[t] = project(out, y) + D * u[t]  # [SCAN-2]
+
+
+@jit
+def _backward_row(weights, u, e, horizon, checkpoints, adjoint, grads, grad_u):
+    """One channel of one sequence; adjoint is grad_x_last before and grad_x0 after. Returns grad_D."""
+    A, B, C, D, A_horizon = weights
+    N, L = A.size, u.size
+    grad_A, grad_B, grad_C = grads
+    x = np.empty((BLOCK + 1, N), A.dtype)  # x[i + 1] is the state after step first + i
+    lam = np.empty((BLOCK, N), A.dtype)
+    grad_x_last = adjoint.copy()
+    carry = np.zeros(N, A.dtype)  # conj(A_bar) lambda_{t+1}
+    grad_D = e.dtype.type(0)
+    for block in range(checkpoints.shape[0] - 1, -1, -1):
+        first = block * BLOCK
+        steps = min(BLOCK, L - first)
+        x[0] = checkpoints[block]
+        for i in range(steps):
+            for n in range(N):
+                x[i + 1, n] = A[n] * x[i, n] + B[n] * u[first + i]  # [SCAN-12]
+        for i in range(steps - 1, -1, -1):
+            t = first + i
+            for n in range(N):
+                lam[i, n] = C[n].conjugate() * e[t] + carry[n]  # [SCAN-3], [SCAN-4]
+            if t == L - 1:
+                lam[i] += grad_x_last
+            if t + horizon < L:  # what has left the horizon [TRUNC-2]
+                for n in range(N):
+                    lam[i, n] -= A_horizon[n] * C[n].conjugate() * e[t + horizon]
+                if t + horizon == L - 1:
+                    lam[i] -= A_horizon * grad_x_last
+            for n in range(N):
+                carry[n] = A[n].conjugate() * lam[i, n]
+        for i in range(steps):
+            t = first + i
+            through = A.dtype.type(0)
+            for n in range(N):
+                grad_A[n] += lam[i, n] * x[i, n].conjugate()  # [SCAN-5]
+                grad_C[n] += e[t] * x[i + 1, n].conjugate()  # [SCAN-7]
+            for n in range(N):
+                grad_B[n] += lam[i, n] * u[t].conjugate()  # [SCAN-6]
+                through += B[n].conjugate() * lam[i, n]
+            grad_u[t] = project(through + D.conjugate() * e[t], grad_u)  # [SCAN-9]
+            grad_D += e[t] * u[t].conjugate()  # [SCAN-8]
+    if L > 0:
+        adjoint[:] = carry  # [SCAN-10]
+    return grad_D
+
+
+@jit
+def _forward_serial(A, B, C, D, u, x, y, checkpoints):
+    batch, H, _ = u.shape
+    for row in range(batch * H):
+        b, h = row // H, row % H
+        _forward_row(A[h], B[h], C[h], D[h], u[b, h], x[b, h], y[b, h], checkpoints[b, h])
+
+
+@parallel_jit
+def _forward_parallel(A, B, C, D, u, x, y, checkpoints):
+    batch, H, _ = u.shape
+    for row in prange(batch * H):
+        b, h = row // H, row % H
+        _forward_row(A[h], B[h], C[h], D[h], u[b, h], x[b, h], y[b, h], checkpoints[b, h])
+
+
+@jit
+def _backward_serial(weights, u, e, horizon, checkpoints, adjoint, grads, grad_D, grad_u):
+    batch, H, _ = u.shape
+    for row in range(batch * H):
+        b, h = row // H, row % H
+        channel = _channel(weights, h)
+        out = (grads[0, b, h], grads[1, b, h], grads[2, b, h])
+        grad_D[b, h] = _backward_row(
+            channel, u[b, h], e[b, h], horizon, checkpoints[b, h], adjoint[b, h], out, grad_u[b, h]
+        )
+
+
+@parallel_jit
+def _backward_parallel(weights, u, e, horizon, checkpoints, adjoint, grads, grad_D, grad_u):
+    batch, H, _ = u.shape
+    for row in prange(batch * H):
+        b, h = row // H, row % H
+        channel = _channel(weights, h)
+        out = (grads[0, b, h], grads[1, b, h], grads[2, b, h])
+        grad_D[b, h] = _backward_row(
+            channel, u[b, h], e[b, h], horizon, checkpoints[b, h], adjoint[b, h], out, grad_u[b, h]
+        )
+
+
+@jit
+def _channel(weights, h):
+    A, B, C, D, A_horizon = weights
+    return A[h], B[h], C[h], D[h], A_horizon[h]
+
+
+def _examples(rng):
+    def complex_normal(*shape):
+        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+    def poles(*shape, low=0.5, high=1.0):
+        return rng.uniform(low, high, shape) * np.exp(2j * np.pi * rng.random(shape))
+
+    linear = (("B_bar", "D"), ("C", "D"), ("u", "x0"))
+    for batch, H, N, L in [(1, 1, 1, 1), (3, 2, 4, 2), (2, 1, 7, 17), (3, 2, 4, 64), (1, 2, 3, 65)]:
+        weights = poles(H, N), complex_normal(H, N), complex_normal(H, N)
+        size = f"batch {batch}, H {H}, N {N}, L {L}"
+        u, D, x0 = rng.standard_normal((batch, H, L)), rng.standard_normal(H), None
+        yield Example((*weights, D, u, x0), {"real": True}, f"real, {size}")
+        u, D, x0 = complex_normal(batch, H, L), complex_normal(H), complex_normal(batch, H, N)
+        yield Example((*weights, D, u, x0), {"real": False}, f"complex, x0, {size}", linear[2:])
+    u, x0 = rng.standard_normal((2, 3, 20)), complex_normal(2, 3, 4)
+    shared = poles(4), complex_normal(1, 4), complex_normal(3, 4), rng.standard_normal(()), u, x0
+    yield Example(shared, {"real": True}, "spectrum shared by the channels, x0", linear[2:])
+    real_poles = rng.uniform(0.5, 1, (3, 4)), rng.standard_normal((3, 4)), complex_normal(3, 4)
+    yield Example((*real_poles, None, u, x0), {"real": True}, "real poles, no D", linear[2:])
+    weights = poles(1, 2, low=0.99), complex_normal(1, 2), complex_normal(1, 2)
+    u = rng.standard_normal((1, 1, 1047))
+    yield Example((*weights, None, u, None), {"real": True}, "L 1047, |A_bar| in [0.99, 1)")
+
+
+register(
+    "scan",
+    scan_fwd,
+    scan_vjp,
+    reference=reference.scan.scan,
+    examples=_examples,
+    arguments=("A_bar", "B_bar", "C", "D", "u", "x0"),
+)
