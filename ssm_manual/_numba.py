@@ -7,8 +7,8 @@ Design
   and one warning says so.
 * ``error_model="numpy"``: a division by zero gives inf or nan as in NumPy, not a Python exception out of a
   kernel. Public functions validate before they call a kernel.
-* ``fastmath`` stays off. Reassociating sums would make results depend on the vector width of the machine;
-  where a kernel wants wide sums it is written with them.
+* ``fastmath`` stays off, but for the sums of the training loop: ``reassoc``, ``nsz`` and ``contract`` let a dot product run in vector
+  registers, which makes an epoch about twice as fast. ``nnan`` and ``ninf`` are never set: divergence must be seen.
 * One lock is held around every parallel kernel: Numba's fall-back threading layer (workqueue) aborts the process when
   two Python threads launch at once.
 """
@@ -52,9 +52,14 @@ def jit(function):
     return _decorate(function)
 
 
-def inline(function):
-    """A helper that is inlined into the kernels calling it (no cache entry of its own is needed)."""
-    return numba.njit(inline="always", error_model="numpy")(function)
+def jit_contracted(function):
+    """As `jit`, with products and sums fused where the machine can; the order of sums stays as written."""
+    return _decorate(function, fastmath={"contract"})
+
+
+def jit_reassociated(function):
+    """As `jit`, with sums that may be taken in another order and fused with products; NaN and infinity keep their meaning."""
+    return _decorate(function, fastmath={"contract", "reassoc", "nsz"})
 
 
 def parallel_jit(function):
@@ -100,7 +105,10 @@ class _Announcer(_event.Listener):
         self.names = []
 
     def on_start(self, event):
-        name = event.data["dispatcher"].py_func.__name__.lstrip("_")
+        function = event.data["dispatcher"].py_func
+        if not function.__module__.startswith("ssm_manual"):
+            return  # Numba compiles parts of itself too
+        name = function.__name__.lstrip("_")
         if name not in self.names:
             if not self.names:
                 self.say("compiling (once; kept for later runs):")

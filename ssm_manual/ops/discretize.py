@@ -63,7 +63,7 @@ def tustin(A, B, dt, *, input_scale="dt"):
     --------
     >>> A_bar, B_bar = tustin(-1 + 2j, 1.0, 0.1)
     >>> complex(A_bar.round(6)), complex(B_bar.round(6))
-    ((0.887892+0.179372j), (0.094395+0.008969j))
+    ((0.88764+0.179775j), (0.094382+0.008989j))
     """
     return tustin_fwd(A, B, dt, input_scale=input_scale)[0]
 

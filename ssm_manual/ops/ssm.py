@@ -66,7 +66,7 @@ class Residuals(NamedTuple):
     """What the backward pass needs: the residuals of the chosen view."""
 
     view: str
-    of_view: NamedTuple
+    of_view: scan.Residuals | convolve.Residuals
 
 
 def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):

@@ -1,0 +1,1 @@
+"""The parts of `ssm_manual.gradcheck`: differences, contract, vjp, adjoint, report."""

@@ -1,0 +1,463 @@
+"""``DiagonalSSM``: N complex poles side by side, their outputs summed; one input, one output."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ssm_manual import _validate
+from ssm_manual.ops import discretize, loss, scan, ssm, vandermonde
+
+__all__ = ["DiagonalSSM"]
+
+PARAMETERS = ("discrete", "continuous")
+
+
+class Cache(NamedTuple):
+    """What `DiagonalSSM.backward` needs of `DiagonalSSM.forward`."""
+
+    discretisation: discretize.TustinResiduals | None
+    operator: ssm.Residuals
+    shape: tuple
+    state_shape: tuple
+
+
+class DiagonalSSM:
+    """``x_t = A_bar x_{t-1} + B_bar u_t``, ``y_t = 2 Re(sum_n C_n x_{t,n}) + D u_t``.
+
+    Parameters
+    ----------
+    A : array_like
+        Poles, (N,): discrete (|A| < 1, no unit) or continuous (Re A < 0, in 1/s), as ``parameters`` says. All arrays have one precision, which is
+        the model's.
+    B, C : array_like
+        Input and output weights, (N,) or a scalar for all poles.
+    D : array_like, optional
+        Feed-through, a scalar; None for a model without one. Real where the output is.
+    dt : float, optional
+        Sampling interval in seconds per sample, for continuous parameters alone; trained through its logarithm.
+    parameters : {"discrete", "continuous"}
+        What is trained: A_bar and B_bar themselves, or A, B and dt through the bilinear map.
+    real : bool
+        True: one pole of each conjugate pair is stored and the output is real. False: the output is the complex sum.
+    input_scale : {"dt", "sqrt_dt"}
+        Of the bilinear map, see `ssm_manual.ops.discretize.tustin`; for continuous parameters alone.
+
+    Attributes
+    ----------
+    params : dict of ndarray
+        ``A``, ``B``, ``C`` (N,) complex, ``D`` () if there is one, ``log_dt`` () if continuous. Trained in place.
+
+    Raises
+    ------
+    ValueError
+        If a shape or dtype does not fit, a value is not finite, a pole is unstable or dt is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = DiagonalSSM([0.9 + 0.1j], 1.0, 0.5)
+    >>> y, state, cache = model.forward(np.array([1.0, 0.0, 0.0]))
+    >>> y.round(3)
+    array([1. , 0.9, 0.8])
+    """
+
+    def __init__(
+        self, A, B, C, D=None, *, dt=None, parameters="discrete", real=True, input_scale="dt"
+    ):
+        self.parameters = _validate.one_of("parameters", parameters, PARAMETERS)
+        self.real = _validate.flag("real", real)
+        self.input_scale = _validate.one_of("input_scale", input_scale, discretize.INPUT_SCALES)
+        if (dt is None) != (parameters == "discrete"):
+            wanted = "left out" if parameters == "discrete" else "given"
+            raise ValueError(f"dt is {dt!r}; with parameters={parameters!r} it must be {wanted}")
+        must_be_real = ("D", "dt") if real else ("dt",)
+        A, B, C, D, dt = _validate.arrays(
+            A=A, B=B, C=C, D=D, dt=dt, real=must_be_real, optional=("D", "dt")
+        )
+        _validate.shape("A", A, (-1,), meaning="(N,)")
+        for name, a in (("B", B), ("C", C)):
+            if a.shape not in ((), A.shape):
+                raise ValueError(f"{name} has shape {a.shape}; it must be {A.shape} = (N,), or a scalar")
+        single = A.dtype in _validate.SINGLE
+        dtype = np.complex64 if single else np.complex128
+        self.params = {
+            name: np.broadcast_to(a, A.shape).astype(dtype) for name, a in zip("ABC", (A, B, C))
+        }
+        if D is not None:
+            _validate.shape("D", D, (), meaning="a scalar")
+            self.params["D"] = D.astype(dtype(0).real.dtype if self.real else dtype)
+        if dt is not None:
+            _validate.shape("dt", dt, (), meaning="a scalar")
+            if dt <= 0:
+                raise ValueError(f"dt is {dt}; it must be positive (seconds per sample)")
+            self.params["log_dt"] = np.asarray(np.log(dt.astype(np.float64)), dtype(0).real.dtype)
+        self._check_stable()
+
+    @classmethod
+    def initial(
+        cls, poles, *, rng, real=True, parameters="discrete", dt=None, skip=True, dtype="float32"
+    ):
+        """A model to start training from: resonances that cover the band, just overlapping.
+
+        Pole n of N lies at ``omega = pi q^2``, ``q = (n + 1/2) / N``, denser at low frequencies, with a damping of half the distance to its
+        neighbour. B gives each state the power 1/N under white input of power 1. C is random and small: were it
+        zero, the first step would move neither A nor B.
+
+        Parameters
+        ----------
+        poles : int
+            Stored poles N, at least 1.
+        rng : numpy.random.Generator
+            Draws C.
+        real : bool
+            As for the class. For complex output the poles cover negative frequencies too.
+        parameters : {"discrete", "continuous"}
+            As for the class; continuous ones are the bilinear pre-images of the same poles.
+        dt : float, optional
+            Seconds per sample, for continuous parameters.
+        skip : bool
+            Whether to have a feed-through D, starting at 0.
+        dtype : {"float32", "float64"}
+            Precision.
+
+        Returns
+        -------
+        DiagonalSSM
+
+        Raises
+        ------
+        ValueError
+            If an argument does not fit.
+        """
+        N = _validate.integer("poles", poles, minimum=1)
+        _validate.one_of("dtype", str(dtype), ("float32", "float64"))
+        _validate.one_of("parameters", parameters, PARAMETERS)
+        _validate.flag("skip", skip)
+        if not isinstance(rng, np.random.Generator):
+            raise ValueError(f"rng is {_validate.show(rng)}; it must be a numpy.random.Generator")
+        q = (np.arange(N) + 0.5) / N
+        omega, damping = np.pi * q**2, np.pi * q / N
+        if not _validate.flag("real", real):
+            omega = omega * np.where(np.arange(N) % 2, -1, 1)
+        A = np.exp(-damping + 1j * omega)
+        B = np.sqrt((1 - np.abs(A) ** 2) / N).astype(complex)
+        C = 0.1 / np.sqrt(N) * (rng.standard_normal(N) + 1j * rng.standard_normal(N))
+        if parameters == "continuous":
+            dt = _validate.real_number("dt", dt if dt is not None else np.nan, above=0)
+            A = 2 / dt * (A - 1) / (A + 1)
+            B = B * (1 - dt * A / 2) / dt
+        precision = np.complex64 if str(dtype) == "float32" else np.complex128
+        A, B, C = (a.astype(precision) for a in (A, B, C))
+        return cls(A, B, C, 0.0 if skip else None, dt=dt, parameters=parameters, real=real)
+
+    # -------------------------------------------------------------------------------- what it is
+
+    def __repr__(self):
+        output = "real" if self.real else "complex"
+        return (
+            f"DiagonalSSM({self.params['A'].size} {self.parameters} poles, {output} output, "
+            f"{'with' if 'D' in self.params else 'without'} D, {self.dtype})"
+        )
+
+    @property
+    def dtype(self):
+        """The precision as a real dtype."""
+        return self.params["A"].real.dtype
+
+    @property
+    def dt(self):
+        """Seconds per sample; None for discrete parameters."""
+        return np.exp(self.params["log_dt"]) if "log_dt" in self.params else None
+
+    @property
+    def A_bar(self):
+        """Discrete poles, (N,)."""
+        return self._discretise()[0][0]
+
+    @property
+    def B_bar(self):
+        """Discrete input weights, (N,)."""
+        return self._discretise()[0][1]
+
+    def kernel(self, length):
+        """``K_t = 2 Re sum_n C_n A_bar_n^t B_bar_n`` [VAND-1], without D.
+
+        Parameters
+        ----------
+        length : int
+            Number of samples.
+
+        Returns
+        -------
+        K : ndarray
+            (length,), real or complex.
+        """
+        return vandermonde.kernel(self.A_bar, self.B_bar, self.params["C"], length, real=self.real)
+
+    def frequency_response(self, frequencies):
+        """``H(f) = sum_n C_n B_bar_n / (1 - A_bar_n exp(-2 pi i f)) + D``, with the conjugate poles where the output is real.
+
+        Parameters
+        ----------
+        frequencies : array_like
+            In cycles per sample, any shape.
+
+        Returns
+        -------
+        H : ndarray
+            Complex, of the frequencies' shape, in double precision.
+        """
+        f = np.asarray(_validate.array("frequencies", frequencies, real=True), float)
+        delay = np.exp(-2j * np.pi * f)[..., None]
+        A, weight = self.A_bar.astype(complex), (self.B_bar * self.params["C"]).astype(complex)
+        H = np.sum(weight / (1 - A * delay), axis=-1)
+        if self.real:
+            H = H + np.sum(weight.conj() / (1 - A.conj() * delay), axis=-1)
+        return H + self.params.get("D", 0)
+
+    # ----------------------------------------------------------------------------- forward, backward
+
+    def forward(self, u, state=None, *, view="auto"):
+        """Apply the model to a sequence.
+
+        Parameters
+        ----------
+        u : array_like
+            Input, (length,) or (batch, length), in the model's precision; length may be 0.
+        state : array_like, optional
+            State before the first sample, (N,) or (batch, N); None is zero.
+        view : {"auto", "scan", "convolution"}
+            How the operator is applied.
+
+        Returns
+        -------
+        y : ndarray
+            Output, of u's shape.
+        state : ndarray
+            State after the last sample: pass it on with the next piece.
+        cache : NamedTuple
+            For `backward`.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype does not fit or a value is not finite.
+        """
+        (A_bar, B_bar), discretisation = self._discretise()
+        u = self._sequence("u", u)
+        x0 = self._state("state", state, u.shape)
+        rows = u.reshape(-1, 1, u.shape[-1])
+        (y, x), operator = ssm.apply_fwd(
+            A_bar, B_bar, self.params["C"], self.params.get("D"), rows, x0, view=view, real=self.real
+        )
+        state_shape = (*u.shape[:-1], A_bar.size)
+        cache = Cache(discretisation, operator, u.shape, state_shape if state is not None else ())
+        return y.reshape(u.shape), x.reshape(state_shape), cache
+
+    def backward(self, grad_y, cache, grad_state=None):
+        """Gradients of everything `forward` depended on, by hand.
+
+        Parameters
+        ----------
+        grad_y : array_like
+            dL/dy, of y's shape and dtype.
+        cache : NamedTuple
+            From `forward`.
+        grad_state : array_like, optional
+            dL/d(state after), of its shape and dtype; None is zero.
+
+        Returns
+        -------
+        grad_u : ndarray
+            Of u's shape.
+        grad_state : ndarray or None
+            To the state before; None where `forward` got none.
+        grads : dict of ndarray
+            By parameter, of its shape.
+
+        Raises
+        ------
+        ValueError
+            If a cotangent's shape or dtype does not fit.
+        """
+        shape, N = cache.shape, self.params["A"].size
+        batch = int(np.prod(shape[:-1]))
+        grad_y = self._cotangent_rows("grad_y", grad_y, (batch, 1, shape[-1]), shape)
+        if grad_state is not None:
+            full = (*shape[:-1], N)
+            grad_state = self._cotangent_rows("grad_state", grad_state, (batch, 1, N), full)
+        grad_A, grad_B, grad_C, grad_D, grad_u, grad_x0 = ssm.apply_vjp(
+            cache.operator, (grad_y, grad_state)
+        )
+        grads = self._to_parameters(cache.discretisation, grad_A, grad_B, grad_C, grad_D)
+        if grad_x0 is not None:
+            grad_x0 = grad_x0.reshape(cache.state_shape)
+        return grad_u.reshape(shape), grad_x0, grads
+
+    def step(self, u_t, state=None):
+        """One sample: ``state <- A_bar state + B_bar u_t`` and its output [SCAN-1, 2].
+
+        Parameters
+        ----------
+        u_t : array_like
+            A scalar or (batch,).
+        state : array_like, optional
+            (N,) or (batch, N); None is zero.
+
+        Returns
+        -------
+        y_t, state : ndarray
+            Of u_t's shape; of the state's.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype does not fit or a value is not finite.
+        """
+        real = ("u_t",) if self.real else ()
+        u_t, A = _validate.arrays(u_t=u_t, A=self.params["A"], real=real)
+        if u_t.ndim > 1:
+            raise ValueError(f"u_t has shape {u_t.shape}; it must be a scalar or (batch,)")
+        y, state, _ = self.forward(u_t[..., None], state)
+        return y[..., 0], state
+
+    # ------------------------------------------------------------------------------------ training
+
+    def loss_and_grads(self, u, target, *, mode="bptt", window=None):
+        """``half_mse`` of the model's output from a zero state, and its gradients in the given mode.
+
+        Parameters
+        ----------
+        u, target : array_like
+            (length,) or (batch, length), not empty.
+        mode : {"bptt", "windowed", "one_step", "convolution"}
+            See `ssm_manual.training.fit`. ``windowed`` and ``one_step`` are not gradients of the loss.
+        window : int, optional
+            Steps a window, for ``windowed``.
+
+        Returns
+        -------
+        loss : float
+            (1/2) mean |y - target|^2.
+        grads : dict of ndarray
+            By parameter, of its shape.
+
+        Raises
+        ------
+        ValueError
+            If an argument does not fit.
+        """
+        from ssm_manual.training.descent import MODES
+
+        _validate.one_of("mode", mode, MODES)
+        u, target = self._sequence("u", u), np.asarray(target)
+        L = u.shape[-1]
+        width = L
+        if mode == "windowed":
+            width = _validate.integer("window", window, minimum=1)
+        (A_bar, B_bar), discretisation = self._discretise()
+        weights = A_bar, B_bar, self.params["C"], self.params.get("D")
+        rows = u.reshape(-1, 1, L)
+        pieces, outputs, x = [], [], None
+        for start in range(0, L, width):
+            piece = rows[..., start : start + width]
+            if mode == "convolution":
+                (y, x), kept = ssm.apply_fwd(*weights, piece, x, view="convolution", real=self.real)
+            else:
+                horizon = 1 if mode == "one_step" else None
+                (y, x), kept = scan.scan_fwd(*weights, piece, x, real=self.real, horizon=horizon)
+            pieces.append(kept)
+            outputs.append(y)
+        y = np.concatenate(outputs, axis=-1).reshape(u.shape)
+        value, kept = loss.half_mse_fwd(y, target)
+        grad_y = loss.half_mse_vjp(kept, 1.0)[0].reshape(rows.shape)
+        backward = ssm.apply_vjp if mode == "convolution" else scan.scan_vjp
+        total = None
+        for index, kept in enumerate(pieces):
+            # The state was carried over; its cotangent is not: that is the cut at the window's edge [TRUNC-3].
+            window_grads = backward(kept, (grad_y[..., index * width : (index + 1) * width], None))[:4]
+            total = window_grads if total is None else _add(total, window_grads)
+        return float(value), self._to_parameters(discretisation, *total)
+
+    def fit(self, u, target=None, **options):
+        """Train in place by plain gradient descent; see `ssm_manual.training.fit` for all options.
+
+        Parameters
+        ----------
+        u : array_like or callable
+            Input, (length,) or (batch, length), or ``batches(start_epoch, n_epochs) -> (u, target)``.
+        target : array_like, optional
+            What the output should be.
+        **options
+            ``epochs`` (required), ``rates``, ``mode``, ``window``, ``radius``, ``margin``, ``target_loss``, ``patience``, ``improvement``,
+            ``progress``.
+
+        Returns
+        -------
+        History
+            Losses and why the run ended.
+
+        Raises
+        ------
+        ValueError
+            If an argument does not fit.
+        DivergenceError
+            If the loss leaves the finite range; the model is put back to its last sound parameters.
+        """
+        from ssm_manual.training.descent import fit
+
+        return fit(self, u, target, **options)
+
+    # ------------------------------------------------------------------------------------ internals
+
+    def _discretise(self):
+        if self.parameters == "discrete":
+            return (self.params["A"], self.params["B"]), None
+        return discretize.tustin_fwd(
+            self.params["A"], self.params["B"], self.dt, input_scale=self.input_scale
+        )
+
+    def _to_parameters(self, discretisation, grad_A, grad_B, grad_C, grad_D):
+        """Gradients by parameter name: through the bilinear map, and from dt to its logarithm."""
+        grads = {"A": grad_A, "B": grad_B, "C": grad_C}
+        if discretisation is not None:
+            grads["A"], grads["B"], grad_dt = discretize.tustin_vjp(discretisation, (grad_A, grad_B))
+            grads["log_dt"] = self.dt * grad_dt
+        if "D" in self.params:
+            grads["D"] = grad_D
+        return grads
+
+    def _check_stable(self):
+        A = self.params["A"]
+        if self.parameters == "continuous" and np.any(A.real >= 0):
+            raise ValueError(f"A holds {A[A.real >= 0][0]}; every pole must have Re A < 0")
+        if self.parameters == "continuous" and not np.all(np.isfinite(self.A_bar)):
+            raise ValueError("A is too large for dt: A_bar is not finite")
+        worst = self.A_bar[np.argmax(np.abs(self.A_bar))]
+        if abs(worst) >= 1:
+            raise ValueError(
+                f"A gives the discrete pole {worst}, of modulus {abs(worst)}; it must lie inside the unit circle"
+            )
+
+    def _sequence(self, name, u):
+        u, _ = _validate.arrays(
+            **{name: u}, A=self.params["A"], real=(name,) if self.real else ()
+        )
+        if u.ndim not in (1, 2) or 0 in u.shape[:-1]:
+            raise ValueError(f"{name} has shape {u.shape}; it must be (length,) or (batch, length)")
+        return u
+
+    def _state(self, name, state, shape):
+        if state is None:
+            return None
+        state, _ = _validate.arrays(**{name: state}, A=self.params["A"])
+        _validate.shape(name, state, (*shape[:-1], self.params["A"].size), meaning="(batch, N) or (N,)")
+        return state.reshape(-1, 1, self.params["A"].size)
+
+    def _cotangent_rows(self, name, grad, rows, shape):
+        grad, _ = _validate.arrays(**{name: grad}, A=self.params["A"])
+        return _validate.shape(name, grad, shape).reshape(rows)
+
+
+def _add(left, right):
+    return tuple(None if a is None else a + b for a, b in zip(left, right))
