@@ -2,15 +2,16 @@
 
 Design
 ------
-* ``cache=True`` keeps machine code on disk, so that only the first run of a machine compiles. Numba refuses
-  to decorate at all where no cache folder can be written; then the kernel is compiled in memory
-  and one warning says so.
-* ``error_model="numpy"``: a division by zero gives inf or nan as in NumPy, not a Python exception out of a
-  kernel. Public functions validate before they call a kernel.
-* ``fastmath`` stays off, but for the sums of the training loop: ``reassoc``, ``nsz`` and ``contract`` let a dot product run in vector
-  registers, which makes an epoch about twice as fast. ``nnan`` and ``ninf`` are never set: divergence must be seen.
-* One lock is held around every parallel kernel: Numba's fall-back threading layer (workqueue) aborts the process when
-  two Python threads launch at once.
+* ``cache=True`` keeps machine code on disk, so that only the first run of a machine compiles. Numba
+  refuses to decorate at all where no cache folder can be written; then the kernel is compiled in
+  memory and one warning says so.
+* ``error_model="numpy"``: a division by zero gives inf or nan as in NumPy, not a Python exception
+  out of a kernel. Public functions validate before they call a kernel.
+* ``fastmath`` stays off, but for the sums of the training loop: ``reassoc``, ``nsz`` and
+  ``contract`` let a dot product run in vector registers, which makes an epoch about twice as fast.
+  ``nnan`` and ``ninf`` are never set: divergence must be seen.
+* One lock is held around every parallel kernel: Numba's fall-back threading layer (workqueue)
+  aborts the process when two Python threads launch at once.
 """
 
 import functools
@@ -53,12 +54,12 @@ def jit(function):
 
 
 def jit_contracted(function):
-    """As `jit`, with products and sums fused where the machine can; the order of sums stays as written."""
+    """As `jit`, with products and sums fused where the machine can, in the order as written."""
     return _decorate(function, fastmath={"contract"})
 
 
 def jit_reassociated(function):
-    """As `jit`, with sums that may be taken in another order and fused with products; NaN and infinity keep their meaning."""
+    """As `jit`, with sums taken in any order; NaN and infinity keep their meaning."""
     return _decorate(function, fastmath={"contract", "reassoc", "nsz"})
 
 
@@ -81,7 +82,7 @@ def threads():
 
 
 def project(z, like):
-    """``z`` itself, or its real part where ``like`` is real: the orthogonal projection onto the argument's field.
+    """``z`` itself, or its real part where ``like`` is real: the projection onto its field.
 
     The adjoint of embedding the reals into the complex plane [COMPLEX-4].
     """
@@ -120,7 +121,7 @@ class _Announcer(_event.Listener):
 
 
 class announce_compilation:
-    """Context manager: call ``say(line)`` for every kernel that has to be compiled inside the block.
+    """Context manager: ``say(line)`` for every kernel that has to be compiled inside the block.
 
     Kernels that come from the cache are not announced.
     """

@@ -1,14 +1,17 @@
-"""Checks of arguments at every public door: an error names the argument, what it was and what it must be.
+"""Checks of arguments at every public door.
+
+An error names the argument, what it was and what it must be.
 
 Jitted kernels have no bounds checks, so nothing reaches them that has not passed through here.
 
 The rules, once for the whole package:
 
-* Arrays are float32, float64, complex64 or complex128, of any layout, read-only or not, native byte order or not.
-  Integer, boolean, half and extended precision, object and masked arrays are refused: the caller knows the scale of
-  an integer recording and we do not.
-* All arrays of a call have one precision. Python numbers and (nested) lists of them are *weak*: they take the precision of
-  the arrays beside them, and double precision where there is none. Nothing is promoted silently.
+* Arrays are float32, float64, complex64 or complex128, of any layout, read-only or not, native byte
+  order or not. Integer, boolean, half and extended precision, object and masked arrays are refused:
+  the caller knows the scale of an integer recording and we do not.
+* All arrays of a call have one precision. Python numbers and (nested) lists of them are *weak*:
+  they take the precision of the arrays beside them, and double precision where there is none.
+  Nothing is promoted silently.
 * NaN and infinity are refused everywhere.
 """
 
@@ -135,17 +138,20 @@ def _convert(name, value, *, real, finite):
         raise ValueError(f"{name} is None; it must be an array or a number")
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array; the mask would be ignored, so fill it first")
-    weak = isinstance(value, (int, float, complex, list, tuple)) and not isinstance(value, np.generic)
+    plain = isinstance(value, (int, float, complex, list, tuple))
+    weak = plain and not isinstance(value, np.generic)
     try:
         result = np.asarray(value)
     except ValueError:
-        raise ValueError(f"{name} is {show(value)}; it must be a regular array of numbers") from None
+        raise ValueError(
+            f"{name} is {show(value)}; it must be a regular array of numbers"
+        ) from None
     if weak and result.dtype.kind in "iu" and not isinstance(value, bool):
         result = result.astype(np.float64)
     if result.dtype.newbyteorder("=") not in (*SINGLE, *DOUBLE):
         raise ValueError(
-            f"{name} has dtype {result.dtype}; it must be float32, float64, complex64 or complex128 "
-            f"(convert it and choose its scale first)"
+            f"{name} has dtype {result.dtype}; it must be float32, float64, complex64 or "
+            f"complex128 (convert it and choose its scale first)"
         )
     if not result.dtype.isnative:
         result = result.astype(result.dtype.newbyteorder("="))
@@ -160,7 +166,7 @@ def _convert(name, value, *, real, finite):
 
 
 def shape(name, value, expected, *, meaning=""):
-    """``value`` if its shape is ``expected``, where None stands for any size and -1 for any size of at least 1.
+    """``value`` if its shape is ``expected``: None stands for any size, -1 for at least 1.
 
     ``meaning`` is a text such as ``"(batch, H, L)"`` that the message repeats.
     """
@@ -169,16 +175,21 @@ def shape(name, value, expected, *, meaning=""):
         e is None or (e == -1 and a >= 1) or e == a for a, e in zip(actual, expected)
     )
     if not fits:
-        wanted = "(" + ", ".join(
-            "any" if e is None else "at least 1" if e == -1 else str(e) for e in expected
-        ) + ("," if len(expected) == 1 else "") + ")"
+        wanted = (
+            "("
+            + ", ".join(
+                "any" if e is None else "at least 1" if e == -1 else str(e) for e in expected
+            )
+            + ("," if len(expected) == 1 else "")
+            + ")"
+        )
         meaning = f" = {meaning}" if meaning else ""
         raise ValueError(f"{name} has shape {actual}; it must be {wanted}{meaning}")
     return value
 
 
 def broadcast(**values):
-    """The common broadcast shape of the given arrays; a message with all shapes where there is none."""
+    """The common broadcast shape of the given arrays; an error names all their shapes."""
     try:
         return np.broadcast_shapes(*(a.shape for a in values.values()))
     except ValueError:
@@ -187,7 +198,7 @@ def broadcast(**values):
 
 
 def cotangent(name, grad, like):
-    """The incoming gradient of an output ``like``: same shape, same dtype, finite; None stands for zeros."""
+    """The incoming gradient of an output ``like``: its shape and dtype, finite; None is zeros."""
     if grad is None:
         return np.zeros_like(like)
     grad = np.asarray(grad)
@@ -202,9 +213,10 @@ def cotangent(name, grad, like):
 
 
 def unbroadcast(grad, like):
-    """Sum a gradient over the axes along which its argument ``like`` was broadcast, and take the real part if it is real.
+    """A gradient in the shape and field of its argument ``like``: summed, real where it is real.
 
-    The adjoint of broadcasting [COMPLEX-5] and of embedding the reals into the complex plane [COMPLEX-4].
+    The adjoint of broadcasting [COMPLEX-5] and of embedding the reals into the complex plane
+    [COMPLEX-4].
     """
     if like.dtype.kind != "c":
         grad = np.real(grad)

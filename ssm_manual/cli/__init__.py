@@ -1,7 +1,8 @@
 """The command ``ssm-manual``: one short file per subcommand.
 
-A subcommand's module has ``add_parser(subparsers)`` and ``run(args) -> exit status``. A `ValueError` or an `OSError` out of
-``run`` becomes one line on standard error and exit status 2: bad input is the user's to mend, not a traceback to read.
+A subcommand's module has ``add_parser(subparsers)`` and ``run(args) -> exit status``. A
+`ValueError` or an `OSError` out of ``run`` becomes one line on standard error and exit status 2:
+bad input is the user's to mend, not a traceback to read.
 """
 
 import argparse

@@ -1,8 +1,6 @@
 """``ssm-manual gradcheck``: prove every registered gradient, or look at one of them."""
 
 import argparse
-import json
-import os
 import sys
 
 import numpy as np
@@ -12,6 +10,7 @@ from ssm_manual import gradcheck
 from ssm_manual._gradcheck.differences import as_tuple, is_number, like_output, random_cotangents
 from ssm_manual._numba import announce_compilation
 from ssm_manual._version import __version__
+from ssm_manual.cli import _output
 
 DESCRIPTION = (
     "Compare every hand-derived gradient with finite differences; exit status 1 if one fails."
@@ -113,8 +112,8 @@ def _list(names):
 
 def _check(args):
     gradcheck.registered(args.names or None)  # an unknown name is reported before the bar appears
-    if args.json and not os.path.isdir(os.path.dirname(os.path.abspath(args.json))):
-        raise ValueError(f"--json is {args.json!r}; its folder must exist")
+    if args.json:
+        _output.check_writable("--json", args.json)
     with (
         tqdm(file=sys.stderr, disable=not sys.stderr.isatty(), unit="example", leave=False) as bar,
         announce_compilation(_say),
@@ -133,7 +132,7 @@ def _check(args):
     ops = len({row.op for row in report})
     print(f"\n{len(report)} checks of {ops} ops: {_conclusion(report)}")
     if args.json:
-        _write_json(args.json, _as_json(report, args.seed))
+        _output.write_json(args.json, _as_json(report, args.seed))
         print(f"written: {args.json}")
     return 0 if report else 1
 
@@ -228,16 +227,3 @@ def _as_json(report, seed):
         "passed": bool(report),
         "checks": rows,
     }
-
-
-def _write_json(path, data):
-    """Write beside the target and rename, so that a reader never sees half a file."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, allow_nan=False)
-            file.write("\n")
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)

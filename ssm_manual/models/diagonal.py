@@ -27,30 +27,35 @@ class DiagonalSSM:
     Parameters
     ----------
     A : array_like
-        Poles, (N,): discrete (|A| < 1, no unit) or continuous (Re A < 0, in 1/s), as ``parameters`` says. All arrays have one precision, which is
-        the model's.
+        Poles, (N,): discrete (|A| < 1, no unit) or continuous (Re A < 0, in 1/s), as ``parameters``
+        says. All arrays have one precision, which is the model's.
     B, C : array_like
         Input and output weights, (N,) or a scalar for all poles.
     D : array_like, optional
         Feed-through, a scalar; None for a model without one. Real where the output is.
     dt : float, optional
-        Sampling interval in seconds per sample, for continuous parameters alone; trained through its logarithm.
+        Sampling interval in seconds per sample, for continuous parameters alone; trained through
+        its logarithm.
     parameters : {"discrete", "continuous"}
         What is trained: A_bar and B_bar themselves, or A, B and dt through the bilinear map.
     real : bool
-        True: one pole of each conjugate pair is stored and the output is real. False: the output is the complex sum.
+        True: one pole of each conjugate pair is stored and the output is real. False: the output is
+        the complex sum.
     input_scale : {"dt", "sqrt_dt"}
-        Of the bilinear map, see `ssm_manual.ops.discretize.tustin`; for continuous parameters alone.
+        Of the bilinear map, see `ssm_manual.ops.discretize.tustin`; for continuous parameters
+        alone.
 
     Attributes
     ----------
     params : dict of ndarray
-        ``A``, ``B``, ``C`` (N,) complex, ``D`` () if there is one, ``log_dt`` () if continuous. Trained in place.
+        ``A``, ``B``, ``C`` (N,) complex, ``D`` () if there is one, ``log_dt`` () if continuous.
+        Trained in place.
 
     Raises
     ------
     ValueError
-        If a shape or dtype does not fit, a value is not finite, a pole is unstable or dt is not positive.
+        If a shape or dtype does not fit, a value is not finite, a pole is unstable or dt is not
+        positive.
 
     Examples
     --------
@@ -77,7 +82,9 @@ class DiagonalSSM:
         _validate.shape("A", A, (-1,), meaning="(N,)")
         for name, a in (("B", B), ("C", C)):
             if a.shape not in ((), A.shape):
-                raise ValueError(f"{name} has shape {a.shape}; it must be {A.shape} = (N,), or a scalar")
+                raise ValueError(
+                    f"{name} has shape {a.shape}; it must be {A.shape} = (N,), or a scalar"
+                )
         single = A.dtype in _validate.SINGLE
         dtype = np.complex64 if single else np.complex128
         self.params = {
@@ -99,9 +106,10 @@ class DiagonalSSM:
     ):
         """A model to start training from: resonances that cover the band, just overlapping.
 
-        Pole n of N lies at ``omega = pi q^2``, ``q = (n + 1/2) / N``, denser at low frequencies, with a damping of half the distance to its
-        neighbour. B gives each state the power 1/N under white input of power 1. C is random and small: were it
-        zero, the first step would move neither A nor B.
+        Pole n of N lies at ``omega = pi q^2``, ``q = (n + 1/2) / N``, denser at low frequencies,
+        with a damping of half the distance to its neighbour. B gives each state the power 1/N under
+        white input of power 1. C is random and small: were it zero, the first step would move
+        neither A nor B.
 
         Parameters
         ----------
@@ -195,7 +203,9 @@ class DiagonalSSM:
         return vandermonde.kernel(self.A_bar, self.B_bar, self.params["C"], length, real=self.real)
 
     def frequency_response(self, frequencies):
-        """``H(f) = sum_n C_n B_bar_n / (1 - A_bar_n exp(-2 pi i f)) + D``, with the conjugate poles where the output is real.
+        """``H(f) = sum_n C_n B_bar_n / (1 - A_bar_n exp(-2 pi i f)) + D``, the transfer function.
+
+        Real output has the conjugate poles and weights as well.
 
         Parameters
         ----------
@@ -215,7 +225,7 @@ class DiagonalSSM:
             H = H + np.sum(weight.conj() / (1 - A.conj() * delay), axis=-1)
         return H + self.params.get("D", 0)
 
-    # ----------------------------------------------------------------------------- forward, backward
+    # ------------------------------------------------------------------------ forward, backward
 
     def forward(self, u, state=None, *, view="auto"):
         """Apply the model to a sequence.
@@ -248,7 +258,14 @@ class DiagonalSSM:
         x0 = self._state("state", state, u.shape)
         rows = u.reshape(-1, 1, u.shape[-1])
         (y, x), operator = ssm.apply_fwd(
-            A_bar, B_bar, self.params["C"], self.params.get("D"), rows, x0, view=view, real=self.real
+            A_bar,
+            B_bar,
+            self.params["C"],
+            self.params.get("D"),
+            rows,
+            x0,
+            view=view,
+            real=self.real,
         )
         state_shape = (*u.shape[:-1], A_bar.size)
         cache = Cache(discretisation, operator, u.shape, state_shape if state is not None else ())
@@ -315,7 +332,7 @@ class DiagonalSSM:
             If a shape or dtype does not fit or a value is not finite.
         """
         real = ("u_t",) if self.real else ()
-        u_t, A = _validate.arrays(u_t=u_t, A=self.params["A"], real=real)
+        u_t, _ = _validate.arrays(u_t=u_t, A=self.params["A"], real=real)
         if u_t.ndim > 1:
             raise ValueError(f"u_t has shape {u_t.shape}; it must be a scalar or (batch,)")
         y, state, _ = self.forward(u_t[..., None], state)
@@ -324,14 +341,15 @@ class DiagonalSSM:
     # ------------------------------------------------------------------------------------ training
 
     def loss_and_grads(self, u, target, *, mode="bptt", window=None):
-        """``half_mse`` of the model's output from a zero state, and its gradients in the given mode.
+        """``half_mse`` of the output from a zero state, and its gradients in the given mode.
 
         Parameters
         ----------
         u, target : array_like
             (length,) or (batch, length), not empty.
         mode : {"bptt", "windowed", "one_step", "convolution"}
-            See `ssm_manual.training.fit`. ``windowed`` and ``one_step`` are not gradients of the loss.
+            See `ssm_manual.training.fit`. ``windowed`` and ``one_step`` are not gradients of the
+            loss.
         window : int, optional
             Steps a window, for ``windowed``.
 
@@ -374,8 +392,10 @@ class DiagonalSSM:
         backward = ssm.apply_vjp if mode == "convolution" else scan.scan_vjp
         total = None
         for index, kept in enumerate(pieces):
-            # The state was carried over; its cotangent is not: that is the cut at the window's edge [TRUNC-3].
-            window_grads = backward(kept, (grad_y[..., index * width : (index + 1) * width], None))[:4]
+            # The state was carried over; its cotangent is not: that is the cut at the window's edge
+            # [TRUNC-3].
+            piece = grad_y[..., index * width : (index + 1) * width]
+            window_grads = backward(kept, (piece, None))[:4]
             total = window_grads if total is None else _add(total, window_grads)
         return float(value), self._to_parameters(discretisation, *total)
 
@@ -385,12 +405,13 @@ class DiagonalSSM:
         Parameters
         ----------
         u : array_like or callable
-            Input, (length,) or (batch, length), or ``batches(start_epoch, n_epochs) -> (u, target)``.
+            Input, (length,) or (batch, length), or ``batches(start_epoch, n_epochs) -> (u,
+            target)``.
         target : array_like, optional
             What the output should be.
         **options
-            ``epochs`` (required), ``rates``, ``mode``, ``window``, ``radius``, ``margin``, ``target_loss``, ``patience``, ``improvement``,
-            ``progress``.
+            ``epochs`` (required), ``rates``, ``mode``, ``window``, ``radius``, ``margin``,
+            ``target_loss``, ``patience``, ``improvement``, ``progress``.
 
         Returns
         -------
@@ -421,7 +442,8 @@ class DiagonalSSM:
         """Gradients by parameter name: through the bilinear map, and from dt to its logarithm."""
         grads = {"A": grad_A, "B": grad_B, "C": grad_C}
         if discretisation is not None:
-            grads["A"], grads["B"], grad_dt = discretize.tustin_vjp(discretisation, (grad_A, grad_B))
+            pulled = discretize.tustin_vjp(discretisation, (grad_A, grad_B))
+            grads["A"], grads["B"], grad_dt = pulled
             grads["log_dt"] = self.dt * grad_dt
         if "D" in self.params:
             grads["D"] = grad_D
@@ -436,13 +458,12 @@ class DiagonalSSM:
         worst = self.A_bar[np.argmax(np.abs(self.A_bar))]
         if abs(worst) >= 1:
             raise ValueError(
-                f"A gives the discrete pole {worst}, of modulus {abs(worst)}; it must lie inside the unit circle"
+                f"A gives the discrete pole {worst}, of modulus {abs(worst)}; it must lie inside "
+                "the unit circle"
             )
 
     def _sequence(self, name, u):
-        u, _ = _validate.arrays(
-            **{name: u}, A=self.params["A"], real=(name,) if self.real else ()
-        )
+        u, _ = _validate.arrays(**{name: u}, A=self.params["A"], real=(name,) if self.real else ())
         if u.ndim not in (1, 2) or 0 in u.shape[:-1]:
             raise ValueError(f"{name} has shape {u.shape}; it must be (length,) or (batch, length)")
         return u
@@ -451,7 +472,7 @@ class DiagonalSSM:
         if state is None:
             return None
         state, _ = _validate.arrays(**{name: state}, A=self.params["A"])
-        _validate.shape(name, state, (*shape[:-1], self.params["A"].size), meaning="(batch, N) or (N,)")
+        _validate.shape(name, state, (*shape[:-1], self.params["A"].size), meaning="(batch, N)")
         return state.reshape(-1, 1, self.params["A"].size)
 
     def _cotangent_rows(self, name, grad, rows, shape):

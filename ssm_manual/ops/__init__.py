@@ -1,13 +1,13 @@
-"""The calculus: each op stands in one file beside its vector-Jacobian product and its kernels, and is registered.
+"""The calculus: each op beside its vector-Jacobian product and its kernels, and registered.
 
 The contract of an op::
 
     out, residuals = op_fwd(*args, **options)
-    grads = op_vjp(residuals, grad_out)        # one per argument, of its shape; None where not differentiable
+    grads = op_vjp(residuals, grad_out)        # one per argument, of its shape; None if constant
     out = op(*args, **options)                 # the same out, residuals dropped
 
-Options are keyword-only and travel in ``residuals``. An op with a tuple out takes a tuple of cotangents, in which
-None stands for zeros. Gradients of complex arguments follow [COMPLEX-1].
+Options are keyword-only and travel in ``residuals``. An op with a tuple out takes a tuple of
+cotangents, in which None stands for zeros. Gradients of complex arguments follow [COMPLEX-1].
 """
 
 from ssm_manual.ops import (

@@ -1,8 +1,8 @@
 """The arguments of the operator, checked and brought to one form, for every view of it.
 
-Inside, time is last and contiguous: u, y (batch, H, L), weights (H, N), states (batch, H, N). Weights may come in any shape that
-broadcasts to (H, N): a spectrum shared by all channels is (N,). The kernels see contiguous complex weights, so that they are
-compiled once a precision.
+Inside, time is last and contiguous: u, y (batch, H, L), weights (H, N), states (batch, H, N).
+Weights may come in any shape that broadcasts to (H, N): a spectrum shared by all channels is (N,).
+The kernels see contiguous complex weights, so that they are compiled once a precision.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,8 @@ class Operands(NamedTuple):
     u: np.ndarray  # (batch, H, L), contiguous, real or complex
     x0: np.ndarray  # (batch, H, N) complex; zeros where there is none
     real: bool
-    given: tuple  # (A_bar, B_bar, C, D, u, x0) as they came, converted to arrays; None where left out
+    # (A_bar, B_bar, C, D, u, x0) as they came, converted to arrays; None where left out
+    given: tuple
 
     @property
     def y_dtype(self):
@@ -41,7 +42,7 @@ class Operands(NamedTuple):
         )
 
     def pull_back(self, *grads):
-        """Gradients in the shapes and fields of the arguments as they were given [COMPLEX-4, COMPLEX-5]."""
+        """Gradients in the shapes and fields of the given arguments [COMPLEX-4, COMPLEX-5]."""
         return tuple(
             None if argument is None else _validate.unbroadcast(grad, argument)
             for grad, argument in zip(grads, self.given)
@@ -54,7 +55,8 @@ def operands(A_bar, B_bar, C, D, u, x0, real):
     Raises
     ------
     ValueError
-        If a shape or dtype does not fit, a value is not finite, or u or D are complex for a real output.
+        If a shape or dtype does not fit, a value is not finite, or u or D are complex for a real
+        output.
     """
     _validate.flag("real", real)
     must_be_real = ("u", "D") if real else ()
@@ -68,8 +70,8 @@ def operands(A_bar, B_bar, C, D, u, x0, real):
     N = weights[-1] if weights else 1
     if len(weights) > 2 or N == 0 or (len(weights) == 2 and weights[0] not in (1, H)):
         raise ValueError(
-            f"A_bar {A_bar.shape}, B_bar {B_bar.shape}, C {C.shape} have the common shape {weights}; it must "
-            f"broadcast to (H, N) with H = {H}, the channels of u, and N at least 1"
+            f"A_bar {A_bar.shape}, B_bar {B_bar.shape} and C {C.shape} have the shape {weights} in "
+            f"common; it must broadcast to (H, N) with H = {H}, the channels of u, and N at least 1"
         )
     complex_dtype = np.dtype(np.complex64 if u.dtype in _validate.SINGLE else np.complex128)
     y_dtype = complex_dtype.type(0).real.dtype if real else complex_dtype

@@ -2,11 +2,16 @@
 
     y_t = sum_{j <= t} K_j u_{t-j}                     [CONV-1]
 
-Backward, the two correlations ``grad_u_t = sum_j conj(K_j) g_{t+j}`` [CONV-3] and ``grad_K_j = sum_t g_t conj(u_{t-j})`` [CONV-4].
+Backward, two correlations:
+
+    grad_u_t = sum_j conj(K_j) g_{t+j}                 [CONV-3]
+    grad_K_j = sum_t g_t conj(u_{t-j})                 [CONV-4]
+
 Derivation: docs/derivations/convolution.md.
 
-Design: direct sums are exact to rounding and cheap while a kernel is short; beyond, transforms padded to at least 2 L - 1 samples, so that
-the circular convolution has room for the linear one [CONV-2]. The adjoint of "pad, transform, multiply, cut" is "pad, transform, multiply by the
+Design: direct sums are exact to rounding and cheap while a kernel is short; beyond, transforms
+padded to at least 2 L - 1 samples, so that the circular convolution has room for the linear one
+[CONV-2]. The adjoint of "pad, transform, multiply, cut" is "pad, transform, multiply by the
 conjugate, cut"; it is not the inverse transform of anything.
 """
 
@@ -32,7 +37,8 @@ __all__ = [
 
 METHODS = ("auto", "direct", "fft")
 
-#: Kernels up to this length are convolved directly: measured, both ways take equally long at about 100 samples.
+#: Kernels up to this length are convolved directly: measured, both ways take equally long at about
+#: 100 samples.
 DIRECT_UP_TO = 96
 
 
@@ -47,8 +53,9 @@ def causal(u, K, *, method="auto"):
     u : array_like
         Input, (..., L), real or complex; L may be 0.
     K : array_like
-        Kernel, (..., M), real or complex, M at least 1; samples beyond L have no effect. The leading axes broadcast against u's: a
-        kernel (H, M) beside an input (batch, H, L) is shared by the batch.
+        Kernel, (..., M), real or complex, M at least 1; samples beyond L have no effect. The
+        leading axes broadcast against u's: a kernel (H, M) beside an input (batch, H, L) is shared
+        by the batch.
     method : {"auto", "direct", "fft"}
         Direct sums cost O(L M), transforms O(L log L). ``auto`` takes the cheaper.
 
@@ -64,7 +71,8 @@ def causal(u, K, *, method="auto"):
 
     Notes
     -----
-    With transforms, the rounding error is relative to the largest output of the row, not to each sample.
+    With transforms, the rounding error is relative to the largest output of the row, not to each
+    sample.
 
     Examples
     --------
@@ -79,8 +87,9 @@ class CausalResiduals(NamedTuple):
 
     u: np.ndarray
     K: np.ndarray
-    u_hat: np.ndarray | None  # the spectra, kept since they are two of the five transforms of a step;
-    K_hat: np.ndarray | None  # None where the sums were direct
+    # The spectra, two of the five transforms of a step; None where the sums were direct.
+    u_hat: np.ndarray | None
+    K_hat: np.ndarray | None
     y_like: np.ndarray
 
 
@@ -90,7 +99,7 @@ def causal_fwd(u, K, *, method="auto"):
     _validate.one_of("method", method, METHODS)
     if u.ndim == 0 or K.ndim == 0 or K.shape[-1] == 0:
         raise ValueError(
-            f"u has shape {u.shape} and K {K.shape}; they must have a time axis, K's at least 1 long"
+            f"u has shape {u.shape} and K {K.shape}; both must have a time axis, K's not empty"
         )
     try:
         leading = np.broadcast_shapes(u.shape[:-1], K.shape[:-1])
@@ -132,7 +141,8 @@ def causal_vjp(residuals, grad_y):
     else:
         size = scipy.fft.next_fast_len(L + M - 1, real=dtype.kind != "c")
         g_hat = _transform(g, size, dtype)
-        # Broadcast axes are summed before the inverse transform: one row instead of a batch of them. [CONV-5]
+        # Broadcast axes are summed before the inverse transform: one row instead of a batch of
+        # them. [CONV-5]
         grad_u = _inverse(_sum_to(np.conj(K_hat) * g_hat, u), size, dtype)[..., :L]
         grad_K = _inverse(_sum_to(np.conj(u_hat) * g_hat, K), size, dtype)[..., :M]
     full_K = np.zeros((*grad_K.shape[:-1], K.shape[-1]), dtype)  # samples beyond L have no effect
@@ -151,21 +161,21 @@ def _inverse(spectrum, size, dtype):
 
 
 def _workers(size):
-    """Threads for a transform; rows are transformed each by itself, so the bits do not depend on them."""
+    """Threads for a transform; each row is transformed by itself, so the bits do not change."""
     return threads() if size >= 1 << 16 else 1
 
 
 def _rows(a, leading):
-    return np.ascontiguousarray(np.broadcast_to(a, (*leading, a.shape[-1]))).reshape(-1, a.shape[-1])
+    return np.ascontiguousarray(np.broadcast_to(a, (*leading, a.shape[-1]))).reshape(
+        -1, a.shape[-1]
+    )
 
 
 def _sum_to(a, like):
     """Sum over the leading axes along which ``like`` was broadcast [COMPLEX-5]."""
     extra = a.ndim - like.ndim
     axes = tuple(range(extra)) + tuple(
-        extra + i
-        for i in range(like.ndim - 1)
-        if like.shape[i] == 1 and a.shape[extra + i] != 1
+        extra + i for i in range(like.ndim - 1) if like.shape[i] == 1 and a.shape[extra + i] != 1
     )
     if not axes:
         return a
@@ -199,7 +209,7 @@ def _direct_vjp(u, K, g, grad_u, grad_K):
 
 
 def convolve(A_bar, B_bar, C, D, u, x0=None, *, real=True):
-    """The operator of `ssm_manual.ops.scan.scan`, by its kernel: ``y = causal(u, K) + 2 Re(C A_bar^(t+1) x0) + D u`` [CONV-6].
+    """``y = causal(u, K) + 2 Re(C A_bar^(t+1) x0) + D u``: the operator by its kernel [CONV-6].
 
     Parameters
     ----------
@@ -224,11 +234,13 @@ def convolve(A_bar, B_bar, C, D, u, x0=None, *, real=True):
     Raises
     ------
     ValueError
-        If a shape or dtype does not fit, a value is not finite, or u or D is complex for a real output.
+        If a shape or dtype does not fit, a value is not finite, or u or D is complex for a real
+        output.
 
     Notes
     -----
-    Cost: O(H N L) for the kernel, O(batch H L log L) for the transforms, O(batch H N L) for the last state.
+    Cost: O(H N L) for the kernel, O(batch H L log L) for the transforms, O(batch H N L) for the
+    last state.
     """
     return convolve_fwd(A_bar, B_bar, C, D, u, x0, real=real)[0]
 
@@ -239,7 +251,8 @@ class Residuals(NamedTuple):
     operands: Operands
     kernel: vandermonde.Residuals
     causal: CausalResiduals
-    free: vandermonde.Residuals | None  # the free response of x0, itself a kernel with input weights A_bar x0
+    # the free response of x0, itself a kernel with input weights A_bar x0
+    free: vandermonde.Residuals | None
     terminal: terminal_state.Residuals
 
 

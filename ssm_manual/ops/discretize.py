@@ -1,9 +1,11 @@
-"""From continuous to discrete time, elementwise on diagonal A: ``tustin`` (bilinear) and ``zoh`` (zero-order hold).
+"""From continuous to discrete time, elementwise on diagonal A.
+
+``tustin`` is the bilinear map, ``zoh`` the zero-order hold:
 
     x'(s) = A x(s) + B u(s)   ->   x_t = A_bar x_{t-1} + B_bar u_t
 
-Derivations: docs/derivations/tustin.md, docs/derivations/zoh.md. These are small elementwise maps (H x N values beside
-the H x N x L of a scan), so they are written in NumPy and stay readable.
+Derivations: docs/derivations/tustin.md, docs/derivations/zoh.md. These are small elementwise maps
+(H x N values beside the H x N x L of a scan), so they are written in NumPy and stay readable.
 """
 
 from typing import NamedTuple
@@ -22,9 +24,10 @@ INPUT_SCALES = ("dt", "sqrt_dt")
 
 
 def tustin(A, B, dt, *, input_scale="dt"):
-    """``A_bar = (1 + z) / (1 - z)``, ``B_bar = s B / (1 - z)`` with ``z = dt A / 2`` [TUSTIN-1, 2, 3].
+    """``A_bar = (1 + z) / (1 - z)``, ``B_bar = s B / (1 - z)``, ``z = dt A / 2`` [TUSTIN-1, 2, 3].
 
-    The bilinear transform (trapezoidal rule) of a diagonal system. It maps Re A < 0 into the unit disc.
+    The bilinear transform (trapezoidal rule) of a diagonal system. It maps Re A < 0 into the unit
+    disc.
 
     Parameters
     ----------
@@ -33,10 +36,11 @@ def tustin(A, B, dt, *, input_scale="dt"):
     B : array_like
         Input weights, real or complex.
     dt : array_like
-        Sampling interval, in seconds per sample; real and positive. A, B and dt broadcast against each other.
+        Sampling interval, in seconds per sample; real and positive. A, B and dt broadcast against
+        each other.
     input_scale : {"dt", "sqrt_dt"}
-        The factor s: ``dt`` is the bilinear transform of the system, ``sqrt_dt`` the variant that keeps the
-        energy of the input at any sampling rate. Both are in use.
+        The factor s: ``dt`` is the bilinear transform of the system, ``sqrt_dt`` the variant that
+        keeps the energy of the input at any sampling rate. Both are in use.
 
     Returns
     -------
@@ -46,18 +50,19 @@ def tustin(A, B, dt, *, input_scale="dt"):
     Raises
     ------
     ValueError
-        If an argument is not finite, dt is not positive, dtypes or shapes do not match, ``input_scale`` is
-        unknown, or a pole lies exactly at 2/dt, where the transform has its own pole.
+        If an argument is not finite, dt is not positive, dtypes or shapes do not match,
+        ``input_scale`` is unknown, or a pole lies exactly at 2/dt, where the transform has its own
+        pole.
 
     Notes
     -----
-    Cost: a few operations an element. Relative error: a few units of rounding, but for cancellation in
-    1 + z or 1 - z when dt A is close to -2 or 2.
+    Cost: a few operations an element. Relative error: a few units of rounding, but for cancellation
+    in 1 + z or 1 - z when dt A is close to -2 or 2.
 
     References
     ----------
-    A. Tustin (1947), J. IEE 94 IIA; Gu, Goel, Ré (2022), "Efficiently modeling long sequences with structured state
-    spaces", eq. 3, which has this map with ``input_scale="dt"``.
+    A. Tustin (1947), J. IEE 94 IIA; Gu, Goel, Ré (2022), "Efficiently modeling long sequences with
+    structured state spaces", eq. 3, which has this map with ``input_scale="dt"``.
 
     Examples
     --------
@@ -119,7 +124,7 @@ def tustin_vjp(residuals, grad_out):
 
 
 def zoh(A, B, dt):
-    """``A_bar = exp(dt A)``, ``B_bar = dt B phi1(dt A)`` with ``phi1(z) = (e^z - 1) / z`` [ZOH-1, 2].
+    """``A_bar = exp(dt A)``, ``B_bar = dt B phi1(dt A)``, ``phi1(z) = (e^z - 1) / z`` [ZOH-1, 2].
 
     Zero-order hold: exact for an input that stays constant during a sample.
 
@@ -130,7 +135,8 @@ def zoh(A, B, dt):
     B : array_like
         Input weights, real or complex.
     dt : array_like
-        Sampling interval, in seconds per sample; real and positive. A, B and dt broadcast against each other.
+        Sampling interval, in seconds per sample; real and positive. A, B and dt broadcast against
+        each other.
 
     Returns
     -------
@@ -144,8 +150,9 @@ def zoh(A, B, dt):
 
     Notes
     -----
-    The closed forms cancel near z = 0, where training usually begins: at dt 1e-3 and Re A = -1/2 the textbook derivative of phi1 is
-    wrong by tens of per cent in complex64. Here phi1 is formed by a complex `expm1` [ZOH-3] and its derivative by a series for
+    The closed forms cancel near z = 0, where training usually begins: at dt 1e-3 and Re A = -1/2
+    the textbook derivative of phi1 is wrong by tens of per cent in complex64. Here phi1 is formed
+    by a complex `expm1` [ZOH-3] and its derivative by a series for
     |z| < 1 [ZOH-4].
 
     Examples
@@ -176,7 +183,7 @@ def zoh_fwd(A, B, dt):
 
 
 def zoh_vjp(residuals, grad_out):
-    """Gradients to A [ZOH-5], B [ZOH-6] and dt [ZOH-7], from the cotangents of ``(A_bar, B_bar)``."""
+    """Gradients to A [ZOH-5], B [ZOH-6] and dt [ZOH-7] from those of ``(A_bar, B_bar)``."""
     A, B, dt, exponential, phi1 = residuals
     grad_A_bar, grad_B_bar = _cotangents(grad_out, A, B, dt)
     z = dt * A
@@ -190,7 +197,7 @@ def zoh_vjp(residuals, grad_out):
 
 
 def _expm1(z):
-    """``exp(z) - 1`` without cancellation, for complex z too [ZOH-3] (NumPy's own is exact only for real z)."""
+    """``exp(z) - 1`` without cancellation for complex z, which NumPy's own has [ZOH-3]."""
     if z.dtype.kind != "c":
         return np.expm1(z)
     sine = np.sin(z.imag / 2)
@@ -245,7 +252,7 @@ def _cotangents(grad_out, A, B, dt):
 
 
 def _pull_back(residuals, grad_A, grad_B, grad_dt):
-    """Sum over broadcast axes [COMPLEX-5] and project onto the reals where an argument is real [COMPLEX-4]."""
+    """Sum over broadcast axes [COMPLEX-5]; take the real part for a real argument [COMPLEX-4]."""
     return (
         _validate.unbroadcast(grad_A, residuals.A),
         _validate.unbroadcast(grad_B, residuals.B),
@@ -269,8 +276,12 @@ def _examples(rng, **options):
         "dt per channel",
         linear,
     )
-    yield Example((poles((4,)), np.ones(()), rng.uniform(0.05, 0.2, (4,))), options, "B shared", linear)
-    yield Example((-rng.uniform(1, 9, (5,)), rng.standard_normal(5), 0.1), options, "real A, B", linear)
+    yield Example(
+        (poles((4,)), np.ones(()), rng.uniform(0.05, 0.2, (4,))), options, "B shared", linear
+    )
+    yield Example(
+        (-rng.uniform(1, 9, (5,)), rng.standard_normal(5), 0.1), options, "real A, B", linear
+    )
     yield Example(
         (-rng.uniform(1, 9, (5,)), complex_normal(5), 0.1), options, "real A, complex B", linear
     )

@@ -3,7 +3,8 @@
     half_mse = (1 / 2n) sum |prediction - target|^2,   gradient  e / n        [LOSS-1]
     mse      = (1 / n)  sum |prediction - target|^2,   gradient  2 e / n      [LOSS-2]
 
-n counts all elements, batch and outputs included. Derivation: docs/derivations/loss.md. Cost: one pass.
+n counts all elements, batch and outputs included. Derivation: docs/derivations/loss.md. Cost: one
+pass.
 """
 
 from typing import NamedTuple
@@ -121,7 +122,9 @@ def _examples(rng):
         real = rng.standard_normal(shape)
         other = rng.standard_normal(shape)
         yield Example((real, other), {}, f"real {shape}")
-        yield Example((real + 1j * other, rng.standard_normal(shape) + 0.5j), {}, f"complex {shape}")
+        yield Example(
+            (real + 1j * other, rng.standard_normal(shape) + 0.5j), {}, f"complex {shape}"
+        )
         yield Example((real + 1j * other, other), {}, f"complex, real target {shape}")
 
 

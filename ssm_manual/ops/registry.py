@@ -1,7 +1,7 @@
-"""The record of every op beside its vector-Jacobian product, so that one test can enumerate and check them all.
+"""The record of every op beside its gradient, so that one test can enumerate and check them all.
 
-An op enters by `register` in the file that defines it. `ssm_manual.gradcheck.check_registry` and the test suite walk
-over `PAIRS`; an op without a checked gradient cannot land.
+An op enters by `register` in the file that defines it. `ssm_manual.gradcheck.check_registry` and
+the test suite walk over `PAIRS`; an op without a checked gradient cannot land.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,14 +16,15 @@ class Example(NamedTuple):
     Attributes
     ----------
     args : tuple
-        Positional arguments: float64 or complex128 arrays, or None and integers, which are not differentiated.
+        Positional arguments: float64 or complex128 arrays, or None and integers, which are not
+        differentiated.
     options : dict
         Keyword-only options of the op.
     note : str
         What is special about it, e.g. ``"L 17, |A_bar| 0.999"``; shown in the table.
     linear : tuple of tuple of str
-        Groups of arguments in which the op is jointly linear while the others are held; each also satisfies
-        ``<g, J v> = <J* g, v>`` to rounding [COMPLEX-3].
+        Groups of arguments in which the op is jointly linear while the others are held; each also
+        satisfies ``<g, J v> = <J* g, v>`` to rounding [COMPLEX-3].
     """
 
     args: tuple
@@ -33,7 +34,7 @@ class Example(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """An op, its vector-Jacobian product, its slow reference and the examples on which they are checked.
+    """An op, its vector-Jacobian product, its slow reference and the examples to check them on.
 
     Attributes
     ----------

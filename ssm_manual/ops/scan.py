@@ -6,13 +6,16 @@
 Backward, with e_t the cotangent of y_t, from the last step to the first:
 
     lambda_t = s_t + conj(A_bar) lambda_{t+1},   lambda_L = 0      [SCAN-4]
-    s_t = 2 conj(C) e_t    (complex output: conj(C) e_t), plus the cotangent of x_last at t = L - 1   [SCAN-3]
+    s_t = 2 conj(C) e_t    (complex output: conj(C) e_t)           [SCAN-3]
+
+and the cotangent of x_last added to s_{L-1}.
 
 Derivation: docs/derivations/scan.md; truncated directions: docs/derivations/truncation.md.
 
-Design: the states are not all kept. Every `BLOCK` steps one is saved, and the backward pass recomputes the block
-forward from it [SCAN-12]: 1/64 of the memory for one third more work. Running the recursion backwards instead, as
-x_{t-1} = (x_t - B_bar u_t) / A_bar, would amplify rounding by 1/|A_bar| a step.
+Design: the states are not all kept. Every `BLOCK` steps one is saved, and the backward pass
+recomputes the block forward from it [SCAN-12]: 1/64 of the memory for one third more work. Running
+the recursion backwards instead, as x_{t-1} = (x_t - B_bar u_t) / A_bar, would amplify rounding by
+1/|A_bar| a step.
 """
 
 from typing import NamedTuple
@@ -29,7 +32,8 @@ __all__ = ["scan", "scan_fwd", "scan_vjp"]
 #: Steps between saved states.
 BLOCK = 64
 
-#: Pole-steps (batch x H x N x L) from which threads pay: below, their start costs more than it saves.
+#: Pole-steps (batch x H x N x L) from which threads pay: below, their start costs more than it
+#: saves.
 PARALLEL_FROM = 100_000
 
 
@@ -39,7 +43,8 @@ def scan(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
     Parameters
     ----------
     A_bar, B_bar, C : array_like
-        Discrete poles, input and output weights (no unit), broadcasting to (H, N); N counts stored poles. Any finite pole.
+        Discrete poles, input and output weights (no unit), broadcasting to (H, N); N counts stored
+        poles. Any finite pole.
     D : array_like or None
         Feed-through, (H,) or a scalar.
     u : array_like
@@ -47,10 +52,12 @@ def scan(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
     x0 : array_like, optional
         State before the first sample, (batch, H, N); None is zero.
     real : bool
-        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False: ``y = C x + D u``, complex.
+        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False: ``y = C
+        x + D u``, complex.
     horizon : int, optional
-        Changes the backward pass alone: the adjoint state looks ahead over this many steps, its own included [TRUNC-1]. None is all of them, the
-        gradient. A truncated direction is the gradient of nothing; 1 is the published one-step variant.
+        Changes the backward pass alone: the adjoint state looks ahead over this many steps, its own
+        included [TRUNC-1]. None is all of them, the gradient. A truncated direction is the gradient
+        of nothing; 1 is the published one-step variant.
 
     Returns
     -------
@@ -62,8 +69,8 @@ def scan(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
     Raises
     ------
     ValueError
-        If a shape or dtype does not fit, a value is not finite, u or D is complex for a real output, or ``horizon`` is
-        not a positive integer.
+        If a shape or dtype does not fit, a value is not finite, u or D is complex for a real
+        output, or ``horizon`` is not a positive integer.
 
     Notes
     -----
@@ -82,7 +89,8 @@ class Residuals(NamedTuple):
     """What the backward pass needs."""
 
     operands: Operands
-    checkpoints: np.ndarray  # (batch, H, blocks, N): the state before each block; the rest is recomputed
+    # (batch, H, blocks, N): the state before each block; the rest is recomputed
+    checkpoints: np.ndarray
     horizon: int | None
 
 
@@ -102,7 +110,7 @@ def scan_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
 
 
 def scan_vjp(residuals, grad_out):
-    """Gradients to A_bar, B_bar, C, D, u and x0 [SCAN-5 to SCAN-10], from the cotangents of ``(y, x_last)``."""
+    """Gradients to A_bar, B_bar, C, D, u, x0 [SCAN-5 to SCAN-10] from those of ``(y, x_last)``."""
     op, checkpoints, horizon = residuals
     grad_y, grad_x_last = op.cotangents(grad_out)
     batch, H, L = op.u.shape
@@ -144,7 +152,7 @@ def _forward_row(A, B, C, D, u, x, y, checkpoints):
 
 @jit
 def _backward_row(weights, u, e, horizon, checkpoints, adjoint, grads, grad_u):
-    """One channel of one sequence; adjoint is grad_x_last before and grad_x0 after. Returns grad_D."""
+    """One channel of one sequence; adjoint is grad_x_last, then grad_x0. Returns grad_D."""
     A, B, C, D, A_horizon = weights
     N, L = A.size, u.size
     grad_A, grad_B, grad_C = grads
@@ -240,8 +248,11 @@ def _examples(rng):
         return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
 
     def poles(*shape, low=0.5, length=1):
-        # Moduli that leave a visible trace of x0 after all steps: more damped ones drown in rounding.
-        return rng.uniform(low, 1, shape) ** (2 / (length + 1)) * np.exp(2j * np.pi * rng.random(shape))
+        # Moduli that leave a visible trace of x0 after all steps: more damped ones drown in
+        # rounding.
+        return rng.uniform(low, 1, shape) ** (2 / (length + 1)) * np.exp(
+            2j * np.pi * rng.random(shape)
+        )
 
     linear = (("B_bar", "D"), ("C", "D"), ("u", "x0"))
     for batch, H, N, L in [(1, 1, 1, 1), (3, 2, 4, 2), (2, 1, 7, 17), (3, 2, 4, 64), (1, 2, 3, 65)]:
@@ -252,9 +263,20 @@ def _examples(rng):
         u, D, x0 = complex_normal(batch, H, L), complex_normal(H), complex_normal(batch, H, N)
         yield Example((*weights, D, u, x0), {"real": False}, f"complex, x0, {size}", linear[2:])
     u, x0 = rng.standard_normal((2, 3, 20)), complex_normal(2, 3, 4)
-    shared = poles(4, length=20), complex_normal(1, 4), complex_normal(3, 4), rng.standard_normal(()), u, x0
+    shared = (
+        poles(4, length=20),
+        complex_normal(1, 4),
+        complex_normal(3, 4),
+        rng.standard_normal(()),
+        u,
+        x0,
+    )
     yield Example(shared, {"real": True}, "spectrum shared by the channels, x0", linear[2:])
-    real_poles = rng.uniform(0.5, 1, (3, 4)) ** 0.1, rng.standard_normal((3, 4)), complex_normal(3, 4)
+    real_poles = (
+        rng.uniform(0.5, 1, (3, 4)) ** 0.1,
+        rng.standard_normal((3, 4)),
+        complex_normal(3, 4),
+    )
     yield Example((*real_poles, None, u, x0), {"real": True}, "real poles, no D", linear[2:])
     weights = poles(1, 2, low=0.99), complex_normal(1, 2), complex_normal(1, 2)
     u = rng.standard_normal((1, 1, 1047))

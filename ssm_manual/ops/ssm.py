@@ -1,7 +1,7 @@
 """``apply``: the linear state-space operator, in the view of your choice.
 
-One operator, several views: as a recurrence (`scan`) and as a convolution (`convolve`). They agree to rounding in the output,
-in the last state and in every gradient [CONV-7].
+One operator, several views: as a recurrence (`scan`) and as a convolution (`convolve`). They agree
+to rounding in the output, in the last state and in every gradient [CONV-7].
 """
 
 from typing import NamedTuple
@@ -22,7 +22,8 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
     Parameters
     ----------
     A_bar, B_bar, C : array_like
-        Discrete poles, input and output weights (no unit), broadcasting to (H, N); N counts stored poles. Any finite pole.
+        Discrete poles, input and output weights (no unit), broadcasting to (H, N); N counts stored
+        poles. Any finite pole.
     D : array_like or None
         Feed-through, (H,) or a scalar.
     u : array_like
@@ -32,7 +33,8 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
     view : {"auto", "scan", "convolution"}
         How the operator is applied. ``auto`` takes the faster by measurement.
     real : bool
-        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False: ``y = C x + D u``, complex.
+        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False: ``y = C
+        x + D u``, complex.
 
     Returns
     -------
@@ -44,7 +46,8 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
     Raises
     ------
     ValueError
-        If a shape or dtype does not fit, a value is not finite, u or D is complex for a real output, or ``view`` is unknown.
+        If a shape or dtype does not fit, a value is not finite, u or D is complex for a real
+        output, or ``view`` is unknown.
 
     Examples
     --------
@@ -73,7 +76,8 @@ def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
     """`apply` and its residuals."""
     _validate.one_of("view", view, VIEWS)
     if view == "auto":
-        # Measured in this version: the recurrence also makes the kernel that the convolution needs, so it is never the slower one.
+        # Measured in this version: the recurrence also makes the kernel that the convolution needs,
+        # so it is never the slower one.
         view = "scan"
     forward = scan.scan_fwd if view == "scan" else convolve.convolve_fwd
     out, residuals = forward(A_bar, B_bar, C, D, u, x0, real=real)

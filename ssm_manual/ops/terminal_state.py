@@ -2,8 +2,12 @@
 
     x_last = A_bar^L x0 + B_bar w,    w = sum_t A_bar^(L-1-t) u_t         [STATE-1]
 
-w and its derivative w' = dw / dA_bar run forward by Horner's rule, w_t = A_bar w_{t-1} + u_t and w'_t = A_bar w'_{t-1} + w_{t-1}, so the
-backward pass has nothing left to recompute. Derivation: docs/derivations/terminal_state.md. Cost: O(batch H N L).
+w and its derivative w' = dw / dA_bar run forward by Horner's rule,
+
+    w_t = A_bar w_{t-1} + u_t,    w'_t = A_bar w'_{t-1} + w_{t-1},
+
+so the backward pass has nothing left to recompute. Derivation: docs/derivations/terminal_state.md.
+Cost: O(batch H N L).
 """
 
 from typing import NamedTuple
@@ -55,7 +59,7 @@ class Residuals(NamedTuple):
 def terminal_state_fwd(A_bar, B_bar, u, x0=None):
     """`terminal_state` and its residuals."""
     op = operands(A_bar, B_bar, 1.0, None, u, x0, False)
-    batch, H, L = op.u.shape
+    L = op.u.shape[-1]
     w, slope = np.zeros_like(op.x0), np.zeros_like(op.x0)
     _weighted_sums(op.A, op.u, w, slope)
     return op.A**L * op.x0 + op.B * w, Residuals(op, w, slope)
@@ -103,7 +107,9 @@ def _examples(rng):
         B, x0 = complex_normal(H, N), complex_normal(batch, H, N)
         size = f"batch {batch}, H {H}, N {N}, L {L}"
         yield Example((A, B, complex_normal(batch, H, L), x0), {}, f"complex u, {size}", linear[1:])
-        yield Example((A, B, rng.standard_normal((batch, H, L)), None), {}, f"real u, {size}", linear)
+        yield Example(
+            (A, B, rng.standard_normal((batch, H, L)), None), {}, f"real u, {size}", linear
+        )
 
 
 register(

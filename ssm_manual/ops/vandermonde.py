@@ -1,9 +1,10 @@
-"""The kernel of a diagonal channel, its modes summed: a product with the Vandermonde matrix ``A_n^t``.
+"""The kernel of a diagonal channel, its modes summed: a Vandermonde product.
 
     K_t = 2 Re sum_n C_n A_n^t B_n      (complex output: sum_n C_n A_n^t B_n)       [VAND-1]
 
-The powers run along time for all modes at once; the (modes x time) matrix is never formed. Backward, the two moments of [KERNEL-5]
-per mode, by Horner's rule [VAND-2]. Derivation: docs/derivations/vandermonde.md. Cost: O(N L) a channel, forward and backward.
+The powers run along time for all modes at once; the (modes x time) matrix is never formed.
+Backward, the two moments of [KERNEL-5] per mode, by Horner's rule [VAND-2]. Derivation:
+docs/derivations/vandermonde.md. Cost: O(N L) a channel, forward and backward.
 """
 
 from typing import NamedTuple
@@ -23,11 +24,13 @@ def kernel(A_bar, B_bar, C, length, *, real=True):
     Parameters
     ----------
     A_bar, B_bar, C : array_like
-        Discrete poles, input and output weights; they broadcast to a common shape S + (N,), modes last.
+        Discrete poles, input and output weights; they broadcast to a common shape S + (N,), modes
+        last.
     length : int
         Number of samples, at least 0.
     real : bool
-        True: one pole of each conjugate pair is stored, K is twice the real part. False: K is the complex sum.
+        True: one pole of each conjugate pair is stored, K is twice the real part. False: K is the
+        complex sum.
 
     Returns
     -------
@@ -62,7 +65,9 @@ def kernel_fwd(A_bar, B_bar, C, length, *, real=True):
     A_bar, B_bar, C = _validate.arrays(A_bar=A_bar, B_bar=B_bar, C=C)
     shape = _validate.broadcast(A_bar=A_bar, B_bar=B_bar, C=C)
     if len(shape) == 0 or shape[-1] == 0:
-        raise ValueError(f"A_bar, B_bar and C have the common shape {shape}; it must be S + (N,), N at least 1")
+        raise ValueError(
+            f"A_bar, B_bar and C have the common shape {shape}; it must be S + (N,), N at least 1"
+        )
     length = _validate.integer("length", length, minimum=0)
     complex_dtype = np.complex64 if A_bar.dtype in _validate.SINGLE else np.complex128
     A, B, c = (
@@ -73,7 +78,8 @@ def kernel_fwd(A_bar, B_bar, C, length, *, real=True):
     K = np.empty((A.shape[0], length), dtype)
     _sum_modes(A, (2 * B if real else B) * c, K)  # the 2 of [VAND-1], once
     K = K.reshape(*shape[:-1], length)
-    return K, Residuals(A, (A_bar, B_bar, C), np.broadcast_to(np.zeros((), dtype), K.shape), bool(real))
+    K_like = np.broadcast_to(np.zeros((), dtype), K.shape)
+    return K, Residuals(A, (A_bar, B_bar, C), K_like, bool(real))
 
 
 def kernel_vjp(residuals, grad_K):

@@ -26,7 +26,7 @@ def tustin_vjp(A, B, dt, grad_A_bar, grad_B_bar, *, input_scale="dt"):
 
 
 def zoh(A, B, dt):
-    """``A_bar = exp(dt A)`` and ``B_bar = B (integral of exp(s A) over s from 0 to dt)``, as a power series near A = 0."""
+    """``A_bar = exp(dt A)``, ``B_bar = B (integral of exp(s A) over s from 0 to dt)``."""
     z = np.asarray(dt * A)
     return np.exp(z), dt * B * phi1(z)
 

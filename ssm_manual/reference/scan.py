@@ -4,7 +4,7 @@ import numpy as np
 
 
 def scan(A_bar, B_bar, C, D, u, x0=None, *, real=True):
-    """``x_t = A_bar x_{t-1} + B_bar u_t``, ``y_t = C x_t + D u_t`` (real: ``2 Re(C x_t) + D u_t``)."""
+    """``x_t = A_bar x_{t-1} + B_bar u_t``, ``y_t = 2 Re(C x_t) + D u_t`` (or ``C x_t + D u_t``)."""
     batch, H, L = u.shape
     A_bar, B_bar, C, D = _every_channel(A_bar, B_bar, C, D, H)
     x_last = np.zeros((batch, *A_bar.shape), complex)
@@ -25,9 +25,10 @@ def scan(A_bar, B_bar, C, D, u, x0=None, *, real=True):
 
 
 def bptt(A_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True, horizon=None):
-    """Every gradient of `scan`, with all states stored; a horizon sums the window as it is written [TRUNC-1].
+    """Every gradient of `scan`, all states stored; a horizon is summed as it is written [TRUNC-1].
 
-    Returns gradients to A_bar, B_bar, C, D, u, x0 (complex where the argument is real: the caller takes the real part).
+    Returns gradients to A_bar, B_bar, C, D, u, x0 (complex where the argument is real: the caller
+    takes the real part).
     """
     batch, H, L = u.shape
     A_bar, B_bar, C, D = _every_channel(A_bar, B_bar, C, D, H)

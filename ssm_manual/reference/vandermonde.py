@@ -6,6 +6,6 @@ from ssm_manual.reference import kernels
 
 
 def kernel(A_bar, B_bar, C, length, *, real=True):
-    """``K_t = sum_n C_n A_n^t B_n``, or twice its real part where one pole of each conjugate pair is stored."""
+    """``K_t = 2 Re sum_n C_n A_n^t B_n``, or the complex sum itself."""
     K = np.sum(kernels.generate(A_bar, B_bar, C, length), axis=-2)
     return 2 * np.real(K) if real else K

@@ -1,8 +1,9 @@
 """Keeping a model stable while it is trained: spectral-radius clamping.
 
-Discrete poles beyond the radius are pulled straight back onto it [DESCENT-4]; continuous poles are kept at Re A <= -margin, and further
-to the left where rounding would still put |A_bar| at 1 [DESCENT-5]. A margin alone does not do: in float32 with dt 1e-3, Re A = -1e-4
-rounds to |A_bar| >= 1 at one frequency in ten.
+Discrete poles beyond the radius are pulled straight back onto it [DESCENT-4]; continuous poles are
+kept at Re A <= -margin, and further to the left where rounding would still put |A_bar| at 1
+[DESCENT-5]. A margin alone does not do: in float32 with dt 1e-3, Re A = -1e-4 rounds to |A_bar| >=
+1 at one frequency in ten.
 """
 
 import numpy as np
@@ -45,7 +46,8 @@ def clamp_continuous(A, dt, margin, gap):
         What rounding cannot bridge: 32 units of the dtype's rounding.
     """
     for n in range(A.size):
-        # In double precision whatever the dtype: 1 - |A_bar|^2 = -2 dt Re A / ((1 - x)^2 + y^2) for dt A / 2 = x + i y.
+        # In double precision whatever the dtype: 1 - |A_bar|^2 = -2 dt Re A / ((1 - x)^2 + y^2) for
+        # dt A / 2 = x + i y.
         re = min(float(A[n].real), -float(margin))
         y = 0.5 * float(dt) * float(A[n].imag)
         for _ in range(200):

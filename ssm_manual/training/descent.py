@@ -1,8 +1,9 @@
-"""Plain gradient descent on a `DiagonalSSM`: ``theta <- theta - rate grad``, then the clamp [DESCENT-1, 4, 5].
+"""Plain gradient descent: ``theta <- theta - rate grad``, then the clamp [DESCENT-1, 4, 5].
 
-Two paths do the same arithmetic. One sequence an epoch, real input and a recurrent mode run in one compiled loop
-(`ssm_manual.training.fused`); everything else (batches, complex input, the convolution mode) goes op by op, through the model's own
-`loss_and_grads`. They are tested against each other.
+Two paths do the same arithmetic. One sequence an epoch, real input and a recurrent mode run in one
+compiled loop (`ssm_manual.training.fused`); everything else (batches, complex input, the
+convolution mode) goes op by op, through the model's own `loss_and_grads`. They are tested against
+each other.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,8 @@ __all__ = ["DEFAULT_RATES", "MODES", "DivergenceError", "History", "fit"]
 #: How the gradient is formed; see `fit`.
 MODES = ("bptt", "windowed", "one_step", "convolution")
 
-#: Learning rates, each parameter's own. That of dt applies to its logarithm, so that dt stays positive.
+#: Learning rates, each parameter's own. That of dt applies to its logarithm, so that dt stays
+#: positive.
 DEFAULT_RATES = {"A": 0.01, "B": 0.05, "C": 0.5, "D": 0.05, "dt": 0.001}
 
 #: Steps between cuts in windowed mode.
@@ -54,8 +56,9 @@ class DivergenceError(ArithmeticError):
 
     def __init__(self, epoch, loss, parameter, losses):
         super().__init__(
-            f"training diverged at epoch {epoch} (loss {loss:g}); the parameter that moved furthest is {parameter}: "
-            f"lower its learning rate. The model holds its last sound parameters"
+            f"training diverged at epoch {epoch} (loss {loss:g}); the parameter that moved "
+            f"furthest is {parameter}: lower its learning rate. The model holds its last sound "
+            "parameters"
         )
         self.epoch, self.loss, self.parameter, self.losses = epoch, loss, parameter, losses
 
@@ -103,20 +106,21 @@ def fit(
     model : DiagonalSSM
         The model; its parameters are updated in place.
     u : array_like or callable
-        Input, (length,) or (batch, length), in the model's precision; every sequence starts from a zero state. Or a callable
-        ``batches(start_epoch, n_epochs)`` that returns ``(u, target)``, each (n_epochs, length), one row for each epoch: fresh noise
-        every time.
+        Input, (length,) or (batch, length), in the model's precision; every sequence starts from a
+        zero state. Or a callable ``batches(start_epoch, n_epochs)`` that returns ``(u, target)``,
+        each (n_epochs, length), one row for each epoch: fresh noise every time.
     target : array_like, optional
         What the output should be, of u's shape; left out where u is a callable.
     epochs : int
         Updates to make, at least 1.
     rates : dict, optional
-        Learning rates by parameter, ``{"A": ..., "B": ..., "C": ..., "D": ..., "dt": ...}``; what is left out takes `DEFAULT_RATES`, and
-        0 freezes a parameter. That of dt applies to log dt.
+        Learning rates by parameter, ``{"A": ..., "B": ..., "C": ..., "D": ..., "dt": ...}``; what
+        is left out takes `DEFAULT_RATES`, and 0 freezes a parameter. That of dt applies to log dt.
     mode : {"bptt", "windowed", "one_step", "convolution"}
-        How the gradient is formed. ``bptt`` and ``convolution`` are the gradient, by the recurrence and by the kernel.
-        ``windowed`` carries the state over but cuts the gradient at each window's edge [TRUNC-3]; ``one_step`` is the published
-        variant, a window of 1. Neither of the last two is a gradient of the loss.
+        How the gradient is formed. ``bptt`` and ``convolution`` are the gradient, by the recurrence
+        and by the kernel. ``windowed`` carries the state over but cuts the gradient at each
+        window's edge [TRUNC-3]; ``one_step`` is the published variant, a window of 1. Neither of
+        the last two is a gradient of the loss.
     window : int, optional
         Steps a window, for ``mode="windowed"`` alone (default 128).
     radius : float
@@ -141,7 +145,8 @@ def fit(
     ValueError
         If an argument does not fit.
     DivergenceError
-        If a loss is not finite or grows beyond a million times the first [DESCENT-6]. The model is put back to its last sound parameters.
+        If a loss is not finite or grows beyond a million times the first [DESCENT-6]. The model is
+        put back to its last sound parameters.
     """
     epochs = _validate.integer("epochs", epochs, minimum=1)
     data = _Data(model, u, target)
@@ -166,7 +171,8 @@ def fit(
             parameter = _moved_furthest(start, model.params)
             for name, value in sound.items():
                 model.params[name][...] = value
-            raise DivergenceError(done - 1, float(losses[done - 1]), parameter, losses[:done].copy())
+            loss = float(losses[done - 1])
+            raise DivergenceError(done - 1, loss, parameter, losses[:done].copy())
         if done == 1:
             limit = EXPLOSION * max(float(losses[0]), data.power)
         if progress is not None:
@@ -199,7 +205,9 @@ class _Data:
             raise ValueError("u is a callable that must return (u, target)")
         u, target = self._check(*pair)
         if u.shape[0] != count:
-            raise ValueError(f"u is a callable that returned {u.shape[0]} rows; it must be {count}, one an epoch")
+            raise ValueError(
+                f"u is a callable that returned {u.shape[0]} rows; it must be {count}, one an epoch"
+            )
         return u, target
 
     def _check(self, u, target):
@@ -209,7 +217,9 @@ class _Data:
         real = ("u", "target") if model.real else ()
         u, target, _ = _validate.arrays(u=u, target=target, A=model.params["A"], real=real)
         if u.ndim not in (1, 2) or u.size == 0:
-            raise ValueError(f"u has shape {u.shape}; it must be (length,) or (batch, length), not empty")
+            raise ValueError(
+                f"u has shape {u.shape}; it must be (length,) or (batch, length), not empty"
+            )
         _validate.shape("target", target, u.shape, meaning="u's")
         return np.atleast_2d(u), np.atleast_2d(target)
 
@@ -302,14 +312,16 @@ class _Run:
 def _rates(model, rates):
     """Rates by the model's parameter names; unknown names and negative rates are refused."""
     rates = {} if rates is None else dict(rates)
-    allowed = {"log_dt" if n == "dt" else n: n for n in DEFAULT_RATES if n == "dt" or n in model.params}
+    allowed = {"log_dt" if key == "dt" else key: key for key in DEFAULT_RATES}
     allowed = {name: key for name, key in allowed.items() if name in model.params}
     unknown = sorted(set(rates) - set(allowed.values()), key=str)
     if unknown:
         names = ", ".join(repr(n) for n in allowed.values())
         raise ValueError(f"rates names {unknown[0]!r}; this model's parameters are {names}")
     return {
-        name: _validate.real_number(f"rates[{key!r}]", rates.get(key, DEFAULT_RATES[key]), minimum=0)
+        name: _validate.real_number(
+            f"rates[{key!r}]", rates.get(key, DEFAULT_RATES[key]), minimum=0
+        )
         for name, key in allowed.items()
     }
 
@@ -320,7 +332,10 @@ def _window(mode, window, length):
     if mode == "one_step":
         return 1
     if mode == "windowed":
-        return min(length, _validate.integer("window", DEFAULT_WINDOW if window is None else window, minimum=1))
+        return min(
+            length,
+            _validate.integer("window", DEFAULT_WINDOW if window is None else window, minimum=1),
+        )
     return length
 
 

@@ -1,17 +1,19 @@
 """Epochs of gradient descent on one sequence, in one compiled loop.
 
-The op-by-op path (`ssm_manual.training.descent`) costs some hundred microseconds of Python an epoch, whatever the size; the
-published run has 10,000 epochs of 80 pole-steps each. Both paths do the same arithmetic and are tested against each other.
+The op-by-op path (`ssm_manual.training.descent`) costs some hundred microseconds of Python an
+epoch, whatever the size; the published run has 10,000 epochs of 80 pole-steps each. Both paths do
+the same arithmetic and are tested against each other.
 
 Design
 ------
-* **C leaves the sums** [DESCENT-2]. With ``mu_t = e_t + conj(A_bar) mu_{t+1}`` the adjoint state is ``lambda_t = conj(C) mu_t``, so
-  a pole's backward pass has no product with C in it.
-* **Two kinds of loops.** A recurrence along time is a dependency chain, bound by the latency of a complex product: four poles
-  advance together, in registers, and hide it. Outputs and gradients are sums without a chain: real and imaginary parts lie in
-  arrays of their own with time contiguous, which the compiler turns into vector instructions.
-* **Truncation is where mu is cut** [DESCENT-3]: it restarts at each window's last step. A window of 1 is the one-step direction,
-  one of L the gradient.
+* **C leaves the sums** [DESCENT-2]. With ``mu_t = e_t + conj(A_bar) mu_{t+1}`` the adjoint state is
+  ``lambda_t = conj(C) mu_t``, so a pole's backward pass has no product with C in it.
+* **Two kinds of loops.** A recurrence along time is a dependency chain, bound by the latency of a
+  complex product: four poles advance together, in registers, and hide it. Outputs and gradients are
+  sums without a chain: real and imaginary parts lie in arrays of their own with time contiguous,
+  which the compiler turns into vector instructions.
+* **Truncation is where mu is cut** [DESCENT-3]: it restarts at each window's last step. A window of
+  1 is the one-step direction, one of L the gradient.
 * One row of data an epoch, ``u[epoch % rows]``, so that the noise can be fresh each time.
 
 Poles are padded with zeros to a multiple of four; a pole with A = B = C = 0 keeps zero gradients.
@@ -57,7 +59,7 @@ def _states(A, B, u, x_re, x_im):
 
 @jit_reassociated
 def _errors(C, D, gain, u, target, x_re, x_im, e_re, e_im):
-    """``e_t = y_t - target_t`` with ``y_t = C x_t + D u_t`` or twice the real part [SCAN-2]; returns sum |e|^2."""
+    """``e_t = y_t - target_t`` with y_t of [SCAN-2]; returns sum |e|^2."""
     L = u.size
     for t in range(L):
         e_re[t] = D.real * u[t] - target[0, t]
@@ -142,7 +144,7 @@ def _scale_by_readout(C, scale, grad_A, grad_B, grad_C):
 
 @jit
 def judge(loss, stops, best):
-    """Whether to go on after an epoch with this loss: FINISHED means that nothing speaks against it."""
+    """Whether to go on after an epoch with this loss: FINISHED is yes."""
     target, limit, patience, improvement = stops
     if not loss <= limit:  # NaN compares false
         return DIVERGED
@@ -169,7 +171,7 @@ def _tustin(A, B, dt, root, A_bar, B_bar):
 
 @jit
 def _tustin_vjp(A, B, dt, root, grad_A, grad_B):
-    """Gradients to A_bar and B_bar become those to A and B, in place; returns that to dt [TUSTIN-9]."""
+    """Gradients to A_bar and B_bar become those to A and B; returns that to dt [TUSTIN-9]."""
     scale = np.sqrt(dt) if root else dt
     grad_dt = 0.0
     for n in range(A.size):
@@ -203,7 +205,8 @@ def run(weights, D, log_dt, u, target, gain, window, rates, bounds, stops, best,
     Parameters
     ----------
     weights : ndarray
-        (3, N) complex: A, B, C; discrete, or continuous with ``log_dt``. N is a multiple of `LANES`.
+        (3, N) complex: A, B, C; discrete, or continuous with ``log_dt``. N is a multiple of
+        `LANES`.
     D : ndarray
         (1,) complex; its imaginary part stays zero where the output is real.
     log_dt : ndarray
@@ -221,8 +224,8 @@ def run(weights, D, log_dt, u, target, gain, window, rates, bounds, stops, best,
     bounds : tuple of float
         (radius, margin, gap) of the clamps.
     stops : tuple of float
-        (loss to stop at, loss that counts as divergence, epochs without progress to stop at, relative improvement
-        that counts as progress).
+        (loss to stop at, loss that counts as divergence, epochs without progress to stop at,
+        relative improvement that counts as progress).
     best : ndarray
         (2,) float64: the best loss so far and the epochs since; carried from call to call.
     form : tuple of bool
@@ -233,8 +236,8 @@ def run(weights, D, log_dt, u, target, gain, window, rates, bounds, stops, best,
     Returns
     -------
     epochs, reason : int
-        How many epochs were evaluated, and why the run ended. Unless it is FINISHED, the parameters are those that gave the last
-        loss: no update followed it.
+        How many epochs were evaluated, and why the run ended. Unless it is FINISHED, the parameters
+        are those that gave the last loss: no update followed it.
     """
     N, L = weights.shape[1], u.shape[1]
     continuous, root = form

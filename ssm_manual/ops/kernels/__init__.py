@@ -1,17 +1,20 @@
-"""The convolution kernel of one pole, ``K_t = C A_bar^t B_bar`` [KERNEL-1]: a ladder of methods and one gradient.
+"""The convolution kernel of one pole, ``K_t = C A_bar^t B_bar`` [KERNEL-1].
 
-=================  ===================================================================  ==============================
-method             how                                                                  file
-=================  ===================================================================  ==============================
-``naive``          running power, three products a step [KERNEL-2]                      ``naive.py``
-``recursive``      ``K_t = K_{t-1} A_bar`` [KERNEL-3]                                   ``recursive.py``
-``log``            ``exp(log(C B_bar) + t log A_bar)`` [KERNEL-4]                       ``log.py``
-``log_parallel``   the same over independent blocks of time, on threads [KERNEL-10]     ``log_parallel.py``
-``hybrid``         recursive up to 1024 steps, log_parallel beyond [KERNEL-9]           ``generate.py``
-``auto``           what is fastest and most precise by measurement                      ``generate.py``
-=================  ===================================================================  ==============================
+A ladder of methods, and one gradient for all of them:
 
-The gradient is one for all methods (``moments.py``): Horner's rule on the cotangent. Derivation: docs/derivations/kernels.md.
+=================  ==========================================================  ===================
+method             how                                                         file
+=================  ==========================================================  ===================
+``naive``          running power, three products a step [KERNEL-2]             ``naive.py``
+``recursive``      ``K_t = K_{t-1} A_bar`` [KERNEL-3]                          ``recursive.py``
+``log``            ``exp(log(C B_bar) + t log A_bar)`` [KERNEL-4]              ``log.py``
+``log_parallel``   the same over blocks of time, on threads [KERNEL-10]        ``log_parallel.py``
+``hybrid``         recursive to 1024 steps, log_parallel beyond [KERNEL-9]     ``generate.py``
+``auto``           the fastest and most precise by measurement: recursive      ``generate.py``
+=================  ==========================================================  ===================
+
+The gradient is Horner's rule on the cotangent (``moments.py``). Derivation:
+docs/derivations/kernels.md.
 """
 
 from ssm_manual.ops.kernels.generate import METHODS, generate, generate_fwd, generate_vjp

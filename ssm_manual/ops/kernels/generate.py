@@ -1,4 +1,4 @@
-"""``generate``: K_t = C A_bar^t B_bar by the method of your choice, and its vector-Jacobian product."""
+"""``generate``: K_t = C A_bar^t B_bar by the method of your choice, and its gradient."""
 
 from typing import NamedTuple
 
@@ -27,17 +27,19 @@ def generate(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0, th
     Parameters
     ----------
     A_bar, B_bar, C : array_like
-        Discrete poles, input and output weights (no unit), real or complex, any finite value. They broadcast to a
-        common shape S.
+        Discrete poles, input and output weights (no unit), real or complex, any finite value. They
+        broadcast to a common shape S.
     length : int
         Number of samples, at least 0.
     method : {"auto", "naive", "recursive", "log", "log_parallel", "hybrid"}
-        See `ssm_manual.ops.kernels`. ``auto`` takes recursion, which is both faster and more precise than log-space.
+        See `ssm_manual.ops.kernels`. ``auto`` takes recursion, which is both faster and more
+        precise than log-space.
     out : ndarray, optional
         Array of shape ``S + (length,)`` and the result's dtype, filled and returned.
     cutoff : float
-        Early exit, off at 0: samples from the first t on with ``|A_bar|^t < cutoff`` are set to zero. The size is relative to
-        the kernel's own first sample and the same samples are dropped by every method.
+        Early exit, off at 0: samples from the first t on with ``|A_bar|^t < cutoff`` are set to
+        zero. The size is relative to the kernel's own first sample and the same samples are dropped
+        by every method.
     threshold : int, optional
         For ``method="hybrid"`` alone: the longest kernel that is made by recursion (default 1024).
 
@@ -49,12 +51,13 @@ def generate(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0, th
     Raises
     ------
     ValueError
-        If an argument is not finite or of a wrong dtype or shape, ``length`` is negative, ``method`` is unknown, or
-        ``threshold`` is given for another method than ``hybrid``.
+        If an argument is not finite or of a wrong dtype or shape, ``length`` is negative,
+        ``method`` is unknown, or ``threshold`` is given for another method than ``hybrid``.
 
     Notes
     -----
-    Cost: O(length) products a pole (recursion), or as many exponentials (log-space). An unstable pole may overflow to infinity.
+    Cost: O(length) products a pole (recursion), or as many exponentials (log-space). An unstable
+    pole may overflow to infinity.
 
     Examples
     --------
@@ -72,7 +75,8 @@ class Residuals(NamedTuple):
     B_bar: np.ndarray
     C: np.ndarray
     support: np.ndarray  # samples a pole that were not cut off
-    K_like: np.ndarray  # an array of the output's shape and dtype that owns no memory, to check the cotangent
+    # an array of the output's shape and dtype that owns no memory, to check the cotangent
+    K_like: np.ndarray
 
 
 def generate_fwd(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0, threshold=None):
@@ -94,7 +98,8 @@ def generate_fwd(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0
         out = np.empty((*shape, length), dtype)
     elif not isinstance(out, np.ndarray) or out.shape != (*shape, length) or out.dtype != dtype:
         raise ValueError(
-            f"out is {_validate.show(out)}; it must be an array of shape {(*shape, length)} and dtype {dtype}"
+            f"out is {_validate.show(out)}; it must be an array of shape {(*shape, length)} "
+            f"and dtype {dtype}"
         )
     elif not out.flags.writeable:
         raise ValueError("out is read-only; it must be writeable")
@@ -146,7 +151,9 @@ def _support(A, length, cutoff):
     modulus = np.abs(A.astype(np.complex128))
     decaying = (modulus < 1) & (modulus > 0)
     with np.errstate(divide="ignore"):
-        last = np.floor(np.log(cutoff) / np.log(modulus, where=decaying, out=np.full(A.shape, -1.0)))
+        last = np.floor(
+            np.log(cutoff) / np.log(modulus, where=decaying, out=np.full(A.shape, -1.0))
+        )
     support[decaying] = np.minimum(length, last[decaying] + 1)
     support[modulus == 0] = min(length, 1)
     return support

@@ -1,8 +1,9 @@
 """``K_t = exp(log(C B_bar) + t log A_bar)``: scalar log-space [KERNEL-4].
 
-Every sample stands by itself, and costs an exponential, a sine and a cosine. It is often published as free of drift; it is not:
-the rounding of log A_bar, about half a unit of its last place, is multiplied by t. Both zero cases are taken apart, since log 0 is
-no number: A_bar = 0 leaves K_0 alone, C B_bar = 0 leaves nothing.
+Every sample stands by itself, and costs an exponential, a sine and a cosine. It is often published
+as free of drift; it is not: the rounding of log A_bar, about half a unit of its last place, is
+multiplied by t. Both zero cases are taken apart, since log 0 is no number: A_bar = 0 leaves K_0
+alone, C B_bar = 0 leaves nothing.
 """
 
 import numpy as np

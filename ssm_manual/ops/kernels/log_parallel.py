@@ -1,7 +1,7 @@
 """Log-space over independent blocks of time, on threads [KERNEL-10].
 
-Blocks have a fixed length, whatever the number of threads, and every sample is computed from its own t: the bits do not depend on
-the threads. It has the error of `log`.
+Blocks have a fixed length, whatever the number of threads, and every sample is computed from its
+own t: the bits do not depend on the threads. It has the error of `log`.
 """
 
 import numpy as np
@@ -10,7 +10,8 @@ from ssm_manual._numba import parallel_jit, prange
 
 __all__ = ["BLOCK", "log_parallel"]
 
-#: Samples a block: long enough to hide the start of a task (microseconds) behind 1024 exponentials (tens of them).
+#: Samples a block: long enough to hide the start of a task (microseconds) behind 1024 exponentials
+#: (tens of them).
 BLOCK = 1024
 
 

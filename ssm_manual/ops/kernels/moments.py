@@ -2,12 +2,15 @@
 
     m0 = sum_t g_t conj(A_bar)^t          m1 = sum_t t g_t conj(A_bar)^(t-1)        [KERNEL-5]
 
-Written as they stand they want a power of A_bar and an iota vector for t. Horner's rule from the last sample wants neither:
+Written as they stand they want a power of A_bar and an iota vector for t. Horner's rule from the
+last sample wants neither:
 
-    h_t = g_t + conj(A_bar) h_{t+1},   d_t = h_{t+1} + conj(A_bar) d_{t+1},   h_L = d_L = 0     [KERNEL-8]
+    h_t = g_t     + conj(A_bar) h_{t+1},    h_L = 0                                 [KERNEL-8]
+    d_t = h_{t+1} + conj(A_bar) d_{t+1},    d_L = 0
 
-and m0 = h_0, m1 = d_0: the second line is the derivative of the first. It is also the adjoint recursion of back-propagation through
-time, which is why both views have one gradient. For |A_bar| <= 1 no term is ever amplified.
+and m0 = h_0, m1 = d_0: the second line is the derivative of the first. It is also the adjoint
+recursion of back-propagation through time, which is why both views have one gradient. For |A_bar|
+<= 1 no term is ever amplified.
 """
 
 from ssm_manual._numba import jit
@@ -17,7 +20,7 @@ __all__ = ["moments"]
 
 @jit
 def moments(A_bar, grad_K, support, m0, m1):
-    """Fill ``m0 (rows,)`` and ``m1 (rows,)`` from ``grad_K (rows, length)`` up to ``support[row]``."""
+    """Fill ``m0`` and ``m1 (rows,)`` from ``grad_K (rows, length)`` up to ``support[row]``."""
     for row in range(grad_K.shape[0]):
         a = A_bar[row].conjugate()
         h = m0.dtype.type(0)

@@ -1,6 +1,7 @@
-"""``P_t = P_{t-1} A_bar``, ``K_t = C P_t B_bar``: the definition, three complex products a step [KERNEL-2].
+"""``P_t = P_{t-1} A_bar``, ``K_t = C P_t B_bar``: the definition, three products a step [KERNEL-2].
 
-Error: each step multiplies once, so the relative error grows like t units of rounding at worst, like sqrt(t) as a rule.
+Error: each step multiplies once, so the relative error grows like t units of rounding at worst,
+like sqrt(t) as a rule.
 """
 
 from ssm_manual._numba import jit

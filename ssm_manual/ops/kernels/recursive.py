@@ -1,7 +1,7 @@
 """``K_t = K_{t-1} A_bar``: one complex product a step [KERNEL-3].
 
-The products form one dependency chain, so a step costs the latency of a complex product, not its throughput. The
-relative error grows like t units of rounding at worst, like sqrt(t) as a rule.
+The products form one dependency chain, so a step costs the latency of a complex product, not its
+throughput. The relative error grows like t units of rounding at worst, like sqrt(t) as a rule.
 """
 
 from ssm_manual._numba import jit
