@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_manual import _validate, reference
-from ssm_manual._numba import jit, parallel_jit, prange, project
+from ssm_manual._numba import flushed, jit, parallel_jit, prange, project
 from ssm_manual.ops._operands import Operands, operands
 from ssm_manual.ops.registry import Example, register
 
@@ -142,6 +142,8 @@ def _forward_row(A, B, C, D, u, x, y, checkpoints):
     N = A.size
     for t in range(u.size):
         if t % BLOCK == 0:
+            for n in range(N):
+                x[n] = flushed(x[n])
             checkpoints[t // BLOCK] = x
         out = A.dtype.type(0)
         for n in range(N):
@@ -164,6 +166,8 @@ def _backward_row(weights, u, e, horizon, checkpoints, adjoint, grads, grad_u):
     for block in range(checkpoints.shape[0] - 1, -1, -1):
         first = block * BLOCK
         steps = min(BLOCK, L - first)
+        for n in range(N):
+            carry[n] = flushed(carry[n])
         x[0] = checkpoints[block]
         for i in range(steps):
             for n in range(N):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_manual import _validate, reference
-from ssm_manual._numba import jit
+from ssm_manual._numba import FLUSH_EVERY, flushed, jit
 from ssm_manual.ops import vandermonde
 from ssm_manual.ops._operands import Operands, operands
 from ssm_manual.ops.registry import Example, register
@@ -91,6 +91,9 @@ def _weighted_sums(A, u, w, slope):
     for b in range(batch):
         for h in range(H):
             for t in range(L):
+                if t % FLUSH_EVERY == 0:
+                    for n in range(A.shape[1]):
+                        w[b, h, n], slope[b, h, n] = flushed(w[b, h, n]), flushed(slope[b, h, n])
                 for n in range(A.shape[1]):
                     slope[b, h, n] = A[h, n] * slope[b, h, n] + w[b, h, n]
                     w[b, h, n] = A[h, n] * w[b, h, n] + u[b, h, t]  # [STATE-1]

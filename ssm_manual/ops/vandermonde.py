@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_manual import _validate, reference
-from ssm_manual._numba import jit, project
+from ssm_manual._numba import FLUSH_EVERY, flushed, jit, project
 from ssm_manual.ops.registry import Example, register
 
 __all__ = ["kernel", "kernel_fwd", "kernel_vjp"]
@@ -106,6 +106,9 @@ def _sum_modes(A, weight, K):
     for row in range(rows):
         value[:] = weight[row]
         for t in range(K.shape[1]):
+            if t % FLUSH_EVERY == 0:
+                for n in range(N):
+                    value[n] = flushed(value[n])
             total = A.dtype.type(0)
             for n in range(N):
                 total += value[n]  # [VAND-1]
@@ -125,6 +128,9 @@ def _moments_of_modes(A, grad_K, m0, m1):
                 a = A[row, n].conjugate()
                 m1[row, n] = m0[row, n] + a * m1[row, n]  # [KERNEL-8]
                 m0[row, n] = g + a * m0[row, n]
+            if t % FLUSH_EVERY == 0:
+                for n in range(N):
+                    m0[row, n], m1[row, n] = flushed(m0[row, n]), flushed(m1[row, n])
 
 
 def _examples(rng):

@@ -13,7 +13,7 @@ recursion of back-propagation through time, which is why both views have one gra
 <= 1 no term is ever amplified.
 """
 
-from ssm_manual._numba import jit
+from ssm_manual._numba import FLUSH_EVERY, flushed, jit
 
 __all__ = ["moments"]
 
@@ -28,5 +28,7 @@ def moments(A_bar, grad_K, support, m0, m1):
         for t in range(support[row] - 1, -1, -1):
             d = h + a * d  # [KERNEL-8]
             h = grad_K[row, t] + a * h
+            if t % FLUSH_EVERY == 0:
+                d, h = flushed(d), flushed(h)
         m0[row] = h
         m1[row] = d

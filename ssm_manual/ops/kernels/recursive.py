@@ -4,7 +4,7 @@ The products form one dependency chain, so a step costs the latency of a complex
 throughput. The relative error grows like t units of rounding at worst, like sqrt(t) as a rule.
 """
 
-from ssm_manual._numba import jit
+from ssm_manual._numba import FLUSH_EVERY, flushed, jit
 
 __all__ = ["recursive"]
 
@@ -15,7 +15,9 @@ def recursive(A_bar, B_bar, C, support, K):
     for row in range(K.shape[0]):
         A = A_bar[row]
         value = C[row] * B_bar[row]
-        for t in range(support[row]):
-            K[row, t] = value
-            value = value * A  # [KERNEL-3]
+        for first in range(0, support[row], FLUSH_EVERY):
+            value = flushed(value)
+            for t in range(first, min(support[row], first + FLUSH_EVERY)):
+                K[row, t] = value
+                value = value * A  # [KERNEL-3]
         K[row, support[row] :] = 0
