@@ -89,7 +89,7 @@ def project(z, like):
     return z if np.iscomplexobj(like) else np.real(z)
 
 
-@overload(project, inline="always")
+@overload(project)
 def _project(z, like):
     if isinstance(like, numba.types.Array):
         like = like.dtype

@@ -535,7 +535,7 @@ def test_command_shows_both_gradients(toys, capsys):
         call("right", "--show", "wrong")
     with pytest.raises(ValueError, match="op is 'lost'"):
         call("--show", "lost")
-    with pytest.raises(ValueError, match=r"--json is .* folder must exist"):
+    with pytest.raises(ValueError, match=r"--json is .* there is no folder"):
         call("right", "--json", "no/such/folder/x.json")
     with pytest.raises(ValueError, match="--seed is -1"):
         call("--seed", "-1")

@@ -1,5 +1,6 @@
 """``DiagonalSSM``: N complex poles side by side, their outputs summed; one input, one output."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -256,7 +257,7 @@ class DiagonalSSM:
         (A_bar, B_bar), discretisation = self._discretise()
         u = self._sequence("u", u)
         x0 = self._state("state", state, u.shape)
-        rows = u.reshape(-1, 1, u.shape[-1])
+        rows = u.reshape(math.prod(u.shape[:-1]), 1, u.shape[-1])
         (y, x), operator = ssm.apply_fwd(
             A_bar,
             B_bar,
@@ -298,7 +299,7 @@ class DiagonalSSM:
             If a cotangent's shape or dtype does not fit.
         """
         shape, N = cache.shape, self.params["A"].size
-        batch = int(np.prod(shape[:-1]))
+        batch = math.prod(shape[:-1])
         grad_y = self._cotangent_rows("grad_y", grad_y, (batch, 1, shape[-1]), shape)
         if grad_state is not None:
             full = (*shape[:-1], N)
@@ -375,7 +376,7 @@ class DiagonalSSM:
             width = _validate.integer("window", window, minimum=1)
         (A_bar, B_bar), discretisation = self._discretise()
         weights = A_bar, B_bar, self.params["C"], self.params.get("D")
-        rows = u.reshape(-1, 1, L)
+        rows = u.reshape(math.prod(u.shape[:-1]), 1, L)
         pieces, outputs, x = [], [], None
         for start in range(0, L, width):
             piece = rows[..., start : start + width]

@@ -81,13 +81,14 @@ def operands(A_bar, B_bar, C, D, u, x0, real):
         _validate.shape("x0", x0, (batch, H, N), meaning="(batch, H, N)")
 
     def full(a):
-        return np.ascontiguousarray(np.broadcast_to(a, (H, N)), complex_dtype)
+        # A copy: a read-only view is another type to the kernels, which would be compiled again.
+        return np.array(np.broadcast_to(a, (H, N)), complex_dtype, order="C")
 
     return Operands(
         full(A_bar),
         full(B_bar),
         full(C),
-        np.zeros(H, y_dtype) if D is None else np.ascontiguousarray(np.broadcast_to(D, H), y_dtype),
+        np.zeros(H, y_dtype) if D is None else np.array(np.broadcast_to(D, H), y_dtype),
         np.ascontiguousarray(u),
         np.zeros((batch, H, N), complex_dtype)
         if x0 is None

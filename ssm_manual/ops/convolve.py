@@ -15,6 +15,7 @@ padded to at least 2 L - 1 samples, so that the circular convolution has room fo
 conjugate, cut"; it is not the inverse transform of anything.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +113,7 @@ def causal_fwd(u, K, *, method="auto"):
     y_like = np.broadcast_to(np.zeros((), dtype), (*leading, L))
     if method == "direct" or (method == "auto" and M <= DIRECT_UP_TO) or L == 0:
         y = np.zeros((*leading, L), dtype)
-        _direct(_rows(u, leading), _rows(K[..., :M], leading), y.reshape(-1, L))
+        _direct(_rows(u, leading), _rows(K[..., :M], leading), _rows(y, leading))
         return y, CausalResiduals(u, K, None, None, y_like)
     size = scipy.fft.next_fast_len(L + M - 1, real=dtype.kind != "c")  # [CONV-2]
     u_hat, K_hat = _transform(u, size, dtype), _transform(K[..., :M], size, dtype)
@@ -127,16 +128,10 @@ def causal_vjp(residuals, grad_y):
     leading, dtype = y_like.shape[:-1], y_like.dtype
     L, M = u.shape[-1], min(K.shape[-1], u.shape[-1])
     if u_hat is None:
-        rows = _rows(g, leading)
         grad_u = np.zeros((*leading, L), dtype)
         grad_K = np.zeros((*leading, M), dtype)
-        _direct_vjp(
-            _rows(u, leading),
-            _rows(K[..., :M], leading),
-            rows,
-            grad_u.reshape(-1, L),
-            grad_K.reshape(-1, M),
-        )
+        inputs = (_rows(a, leading) for a in (u, K[..., :M], g))
+        _direct_vjp(*inputs, _rows(grad_u, leading), _rows(grad_K, leading))
         grad_u, grad_K = _sum_to(grad_u, u), _sum_to(grad_K, K)
     else:
         size = scipy.fft.next_fast_len(L + M - 1, real=dtype.kind != "c")
@@ -166,9 +161,10 @@ def _workers(size):
 
 
 def _rows(a, leading):
-    return np.ascontiguousarray(np.broadcast_to(a, (*leading, a.shape[-1]))).reshape(
-        -1, a.shape[-1]
-    )
+    """``a`` broadcast to the leading axes, as contiguous rows; a view where it is that already."""
+    if a.shape[:-1] != leading:
+        a = np.broadcast_to(a, (*leading, a.shape[-1]))
+    return np.ascontiguousarray(a).reshape(math.prod(leading), a.shape[-1])
 
 
 def _sum_to(a, like):

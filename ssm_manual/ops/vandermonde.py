@@ -71,7 +71,7 @@ def kernel_fwd(A_bar, B_bar, C, length, *, real=True):
     length = _validate.integer("length", length, minimum=0)
     complex_dtype = np.complex64 if A_bar.dtype in _validate.SINGLE else np.complex128
     A, B, c = (
-        np.ascontiguousarray(np.broadcast_to(a, shape), complex_dtype).reshape(-1, shape[-1])
+        np.array(np.broadcast_to(a, shape), complex_dtype, order="C").reshape(-1, shape[-1])
         for a in (A_bar, B_bar, C)
     )
     dtype = A.real.dtype if real else A.dtype

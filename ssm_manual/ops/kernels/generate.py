@@ -140,7 +140,7 @@ def _choose(method, length, threshold):
 def _rows(a, shape):
     """One contiguous complex value a row: kernels see one type for each precision."""
     dtype = np.complex64 if a.dtype in _validate.SINGLE else np.complex128
-    return np.ascontiguousarray(np.broadcast_to(a, shape), dtype).reshape(-1)
+    return np.array(np.broadcast_to(a, shape), dtype, order="C").reshape(-1)
 
 
 def _support(A, length, cutoff):
