@@ -42,7 +42,7 @@ _REASONS = {
 class DivergenceError(ArithmeticError):
     """Training left the range in which the loss means anything.
 
-    Attributes
+    Parameters
     ----------
     epoch : int
         The epoch, counted from 0, whose loss was not finite or exploded.
@@ -51,7 +51,7 @@ class DivergenceError(ArithmeticError):
     parameter : str
         The parameter that moved furthest, relative to its size before.
     losses : ndarray
-        The losses up to it.
+        The losses up to it. All four are kept as attributes.
     """
 
     def __init__(self, epoch, loss, parameter, losses):
@@ -347,8 +347,12 @@ def _moved_furthest(start, now):
     """The parameter with the largest change relative to its size; a non-finite one first."""
 
     def change(name):
-        size = np.max(np.abs(start[name])) + np.finfo(float).tiny
-        moved = np.max(np.abs(now[name] - start[name])) / size
-        return moved if np.isfinite(moved) else np.inf
+        size = np.max(np.abs(start[name]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = float(np.max(np.abs(now[name] - start[name])))
+        if not np.isfinite(moved):
+            return np.inf
+        # One that began at zero, as D does, is measured as if it had begun at one.
+        return moved / float(size) if size > 0 else moved
 
     return max(start, key=change).replace("log_dt", "dt")

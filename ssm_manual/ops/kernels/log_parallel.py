@@ -17,7 +17,17 @@ BLOCK = 1024
 
 @parallel_jit
 def log_parallel(A_bar, B_bar, C, support, K):
-    """Fill ``K (rows, length)`` up to ``support[row]``."""
+    """Fill ``K (rows, length)`` up to ``support[row]``.
+
+    Parameters
+    ----------
+    A_bar, B_bar, C : ndarray
+        (rows,), complex.
+    support : ndarray
+        (rows,), int64: samples that are not cut off.
+    K : ndarray
+        The result, of A_bar's dtype.
+    """
     rows, length = K.shape
     blocks = (length + BLOCK - 1) // BLOCK
     real = K.real.dtype.type

@@ -1,0 +1,121 @@
+"""What ``ssm-manual denoise`` prints and writes."""
+
+import numpy as np
+
+from ssm_manual._version import __version__
+
+#: At most so many losses of a channel are written to the JSON file.
+LOSSES_WRITTEN = 500
+
+
+def table(results):
+    """The comparison as text: means over the channels, the best method first, the model marked."""
+    from ssm_manual.tasks.denoising import METHOD
+
+    first = results[0]
+    rate = "" if first.rate is None else f" at {first.rate:g} Hz"
+    held_out = first.clean.size - first.lookahead - first.start
+    lines = [
+        f"{first.name.partition(',')[0]}: {first.clean.size} samples{rate}, {first.start} to train "
+        f"on, {held_out} compared; noise at {first.noise_snr:g} dB"
+    ]
+    if first.lookahead:
+        lines.append(f"causal methods wait {first.lookahead} samples")
+    if len(results) > 1:
+        lines.append(f"means over {len(results)} channels, each trained and compared on its own")
+    rows = [("", "method", "causal", "SNR in", "SNR out", "gain", "settings")]
+    for scores in sorted(_by_method(results), key=lambda scores: -_mean(scores, "snr")):
+        snr, gain = _mean(scores, "snr"), _mean(scores, "gain")
+        settings = {score.settings for score in scores}
+        rows.append(
+            (
+                "*" if scores[0].method == METHOD else "",
+                scores[0].method,
+                "yes" if scores[0].causal else "no",
+                f"{snr - gain:.2f} dB",
+                f"{snr:.2f} dB",
+                f"{gain:+.2f} dB",
+                settings.pop() if len(settings) == 1 else "chosen for each channel",
+            )
+        )
+    lines += ["", *_columns(rows, right=(3, 4, 5)), ""]
+    if len(results) > 1:
+        for result in results:
+            score = result.score()
+            lines.append(f"{result.name}: {result.snr_in:.2f} -> {score.snr:.2f} dB")
+        lines.append("")
+    seconds = sum(result.training_seconds for result in results)
+    lines.append(
+        f"* trained here in {seconds:.1f} s; the settings of all are from the training part"
+    )
+    halvings = max(result.halvings for result in results)
+    if halvings:
+        times = "once" if halvings == 1 else f"{halvings} times"
+        lines.append(f"  training diverged at first: its learning rates were halved {times}")
+    return "\n".join(lines)
+
+
+def as_json(results, options, draws):
+    """Everything as plain data; complex numbers are pairs."""
+    return {
+        "version": __version__,
+        "options": options,
+        "draws": draws,
+        "means": [
+            {"method": scores[0].method, "causal": scores[0].causal}
+            | {name: _mean(scores, name) for name in ("snr", "gain")}
+            for scores in _by_method(results)
+        ],
+        "channels": [_channel(result) for result in results],
+    }
+
+
+def _channel(result):
+    step = -(-result.losses.size // LOSSES_WRITTEN)
+    return {
+        "name": result.name,
+        "rate": result.rate,
+        "samples": int(result.clean.size),
+        "first_held_out": result.start,
+        "snr_in": result.snr_in,
+        "scores": [score._asdict() for score in result.scores],
+        "training_seconds": result.training_seconds,
+        "rates_halved": result.halvings,
+        "losses": {
+            "epochs": list(range(0, result.losses.size, step)),
+            "values": result.losses[::step].tolist(),
+            "unit": "mean e^2 / power of the clean training part",
+        },
+        "model": {
+            "repr": repr(result.model),
+            "initial_A_bar": _pairs(result.initial_A_bar),
+            **{name: _pairs(value) for name, value in result.model.params.items()},
+        },
+    }
+
+
+def _by_method(results):
+    """One list of scores per method, over the channels, in the order of the first channel."""
+    return [[r.score(score.method) for r in results] for score in results[0].scores]
+
+
+def _mean(scores, name):
+    return float(np.mean([getattr(score, name) for score in scores]))
+
+
+def _columns(rows, right):
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _pairs(value):
+    value = np.asarray(value)
+    if np.iscomplexobj(value):
+        value = np.stack([value.real, value.imag], axis=-1)
+    return value.tolist()

@@ -1,0 +1,251 @@
+"""``ssm-manual denoise``: train a filter, and compare it with what a person would use instead."""
+
+import argparse
+import os
+import sys
+
+import numpy as np
+
+from ssm_manual.cli import _denoise_report, _output
+
+DESCRIPTION = """\
+Add white noise to a clean signal and learn to remove it again: a diagonal state-space model,
+trained by plain gradient descent on gradients derived by hand, beside the filters that a person
+would use instead. Without options: a sum of random sinusoids, a table, and a figure denoise.png.
+"""
+
+EPILOG = """\
+what happens
+  split      The first 70 % of the signal are for training; everything is compared on the rest.
+             Mean and scale come from the training part.
+  noise      White and Gaussian, --noise-snr dB below the power of the training part about its
+             mean. The model sees fresh noise in every epoch; the other methods choose their
+             settings on 40 draws on the same training part. The comparison uses 32 draws that
+             none of them has seen.
+  SNR        10 log10(power of the clean signal about that mean / power of the error), over the
+             held-out part. The noisy signal's own SNR there is printed too: it differs from
+             --noise-snr where the held-out part is stronger or weaker than the training part.
+  causal     "yes" means that a method looks no further ahead than --lookahead allows. The others
+             see the whole signal, future included.
+  modes      bptt and convolution follow the gradient of the loss, by the recurrence backwards in
+             time and by the kernel; windowed cuts it every --window steps; one_step drops all
+             memory from it. The last two are not gradients of the loss.
+
+examples
+  ssm-manual denoise                                    sinusoids, 5 dB
+  ssm-manual denoise --signal ecg --lookahead 8         a filter that may wait 8 samples
+  ssm-manual denoise --signal eeg --noise-snr 0         four channels, one by one
+  ssm-manual denoise --signal voice.wav --poles 32      your own recording (.csv, .npy, .wav)
+  ssm-manual denoise --mode one_step --json run.json    a direction that is not the gradient
+  ssm-manual denoise --reproduce                        the published run, figure by figure
+
+The protocol is documented in ssm_manual.tasks.denoising, the model in
+ssm_manual.models.DiagonalSSM.
+"""
+
+#: What the options stand for when they are not given; None in the parser tells the two apart.
+DEFAULTS = {
+    "signal": "sinusoids",
+    "noise_snr": 5.0,
+    "poles": 16,
+    "mode": "bptt",
+    "window": None,
+    "lookahead": 0,
+    "epochs": 5000,
+    "seed": 0,
+    "dtype": "float32",
+}
+
+#: Length and number of sinusoids of the default signal.
+SINUSOIDS = {"length": 1000, "components": 3}
+
+QUICK = {"epochs": 500, "draws": 8}
+
+MODES = ("bptt", "windowed", "one_step", "convolution")
+
+
+def add_parser(subparsers):
+    """Enter the command into the parser of ``ssm-manual``."""
+    parser = subparsers.add_parser(
+        "denoise",
+        help="learn to remove noise from a signal; the main job",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = parser.add_argument_group("the signal")
+    group.add_argument(
+        "--signal",
+        metavar="WHAT",
+        help="sinusoids, ecg, eeg, or a file ending in .csv, .npy or .wav (default sinusoids)",
+    )
+    group.add_argument(
+        "--noise-snr",
+        type=float,
+        metavar="DB",
+        help="power of the signal over that of the noise (default 5)",
+    )
+    group = parser.add_argument_group("the model and its training")
+    group.add_argument(
+        "--poles", type=int, metavar="N", help="poles, one of each conjugate pair (default 16)"
+    )
+    group.add_argument("--mode", choices=MODES, help="direction of descent (default bptt)")
+    group.add_argument(
+        "--window", type=int, metavar="STEPS", help="with --mode windowed (default 128)"
+    )
+    group.add_argument(
+        "--lookahead", type=int, metavar="K", help="samples that the filter may wait (default 0)"
+    )
+    group.add_argument("--epochs", type=int, metavar="N", help="updates (default 5000)")
+    group.add_argument("--seed", type=int, metavar="N", help="of all random numbers (default 0)")
+    group.add_argument("--dtype", choices=("float32", "float64"), help="(default float32)")
+    group = parser.add_argument_group("what is written")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--figure", metavar="FILE", help=".png, .pdf or .svg (default denoise.png, overwritten)"
+    )
+    which.add_argument("--no-figure", action="store_true", help="write no figure")
+    group.add_argument("--json", metavar="FILE", help="write results, options and parameters")
+    group = parser.add_argument_group("instead of a signal of your own")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--reproduce",
+        action="store_true",
+        help="the published run beside its figures; exit status 1 if a loss is off by over 0.1 %%",
+    )
+    which.add_argument(
+        "--preset", choices=("long",), help="long: 500 samples, four continuous poles, 5000 epochs"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer epochs and draws: a try-out")
+    parser.set_defaults(run=run)
+
+
+def run(args):
+    """Run the command; returns the exit status."""
+    if args.reproduce or args.preset:
+        return _published(args)
+    options = {
+        name: default if getattr(args, name) is None else getattr(args, name)
+        for name, default in DEFAULTS.items()
+    }
+    draws = 32
+    if args.quick:
+        draws = QUICK["draws"]
+        if args.epochs is None:
+            options["epochs"] = QUICK["epochs"]
+    _check(options)
+    figure = None if args.no_figure else args.figure or "denoise.png"
+    if figure:
+        _output.check_figure("--figure", figure)
+    if args.json:
+        _output.check_writable("--json", args.json)
+    recording = _recording(options["signal"], options["seed"])
+    results = _compare(recording, options, draws)
+    print(_denoise_report.table(results))
+    # the JSON file first: it holds everything, and needs nothing that might fail
+    if args.json:
+        _output.write_json(args.json, _denoise_report.as_json(results, options, draws))
+        print(f"results: {args.json}")
+    if figure:
+        from ssm_manual import plots
+
+        _output.write_figure(figure, plots.denoising(results[0]))
+        print(f"figure: {figure}{' (first channel)' if len(results) > 1 else ''}")
+    return 0
+
+
+def _published(args):
+    """Hand over to the runs with fixed settings; an option that they would ignore is refused."""
+    for name in DEFAULTS:
+        if getattr(args, name) is not None:
+            option = "--" + name.replace("_", "-")
+            which = "--reproduce" if args.reproduce else f"--preset {args.preset}"
+            raise ValueError(f"{option} does not go with {which}, whose settings are fixed")
+    if args.figure:
+        _output.check_figure("--figure", args.figure)
+    if args.json:
+        _output.check_writable("--json", args.json)
+    from ssm_manual.cli import reproduce
+
+    return reproduce.reproduce(args) if args.reproduce else reproduce.preset_long(args)
+
+
+def _check(options):
+    """Every option's range, before anything slow begins."""
+    for name, lowest in (("poles", 1), ("lookahead", 0), ("epochs", 1), ("seed", 0)):
+        if options[name] < lowest:
+            raise ValueError(f"--{name} is {options[name]}; it must be at least {lowest}")
+    if not -60 <= options["noise_snr"] <= 120:  # NaN fails too
+        raise ValueError(f"--noise-snr is {options['noise_snr']}; it must be from -60 to 120 dB")
+    if options["window"] is not None:
+        if options["mode"] != "windowed":
+            raise ValueError(f"--window goes with --mode windowed, not with {options['mode']}")
+        if options["window"] < 1:
+            raise ValueError(f"--window is {options['window']}; it must be at least 1")
+
+
+def _recording(signal, seed):
+    from ssm_manual.tasks import signals
+
+    if signal == "sinusoids":
+        return signals.sinusoids(**SINUSOIDS, rng=np.random.default_rng(seed))
+    if signal in ("ecg", "eeg"):
+        return getattr(signals, signal)()
+    if os.path.splitext(signal)[1].lower() not in signals.SUFFIXES:
+        raise ValueError(
+            f"--signal is {signal!r}; it must be sinusoids, ecg, eeg, or a file ending in .csv, "
+            ".npy or .wav"
+        )
+    return signals.read(signal)
+
+
+def _compare(recording, options, draws):
+    """One comparison a channel; a bad channel is found before any is trained on."""
+    from tqdm import tqdm
+
+    from ssm_manual._numba import announce_compilation
+    from ssm_manual.tasks import denoising
+
+    several = len(recording.samples) > 1
+    names = [
+        f"{recording.name}, channel {i}" if several else recording.name
+        for i in range(len(recording.samples))
+    ]
+    task = {name: options[name] for name in ("noise_snr", "lookahead")}
+    for name, samples in zip(names, recording.samples):
+        try:
+            denoising.prepare(samples, **task)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    training = {name: options[name] for name in ("poles", "mode", "window", "epochs", "dtype")}
+    results = []
+    with (
+        tqdm(
+            total=len(names) * options["epochs"],
+            unit="epoch",
+            file=sys.stderr,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+        ) as bar,
+        announce_compilation(lambda line: tqdm.write(line, file=sys.stderr)),
+    ):
+        for channel, (name, samples) in enumerate(zip(names, recording.samples)):
+
+            def progress(done, loss, first=channel * options["epochs"]):
+                bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+                bar.update(first + done - bar.n)
+
+            bar.set_description(name)
+            results.append(
+                denoising.compare(
+                    samples,
+                    name=name,
+                    rate=recording.rate,
+                    seed=[options["seed"], channel],
+                    draws=draws,
+                    progress=progress,
+                    **task,
+                    **training,
+                )
+            )
+    return results
