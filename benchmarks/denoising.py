@@ -15,7 +15,7 @@ from ssm_manual.tasks import denoising, signals
 
 NOISE_SNR = 5.0
 LOOKAHEADS = (0, 8)
-ORACLE_TAPS = (64, 256, 400)
+ORACLE_TAPS = (64, 256)
 
 
 def oracle_snr(task, taps):

@@ -29,7 +29,7 @@ MARGIN = 1e-4  # 1/s: poles are kept at Re A <= -MARGIN
 GAP = 16 * np.finfo(float).eps
 
 CONVOLUTION = "convolution, no conjugates"
-MAP = "BPTT, none on the map"
+MAP = "BPTT, map without conjugates"
 ONE_STEP = "one step"
 GRADIENT = "gradient"
 PUBLISHED = (CONVOLUTION, MAP, ONE_STEP)
@@ -180,22 +180,22 @@ def main(argv=None):
     _, found = directions(*(model.params[n] for n in "ABC"), u, target)
     true = found[GRADIENT]
     print("At the start, against the gradient: relative distance (cosine)")
-    print(f"{'':28}{'A':>16}{'B':>16}{'C':>16}")
+    print(f"{'':30}{'A':>16}{'B':>16}{'C':>16}")
     for name in PUBLISHED:
         cells = (f"{distance(a, b):.4f} ({cosine(a, b):.4f})" for a, b in zip(found[name], true))
-        print(f"{name:28}" + "".join(f"{cell:>16}" for cell in cells))
+        print(f"{name:30}" + "".join(f"{cell:>16}" for cell in cells))
 
     losses, marks, cosines = follow(epochs)
     losses = {GRADIENT: losses, **{name: train_along(name, epochs) for name in PUBLISHED}}
     print(f"\nAfter {marks[-1]} updates with the gradient: cosine")
     for name, row in zip(PUBLISHED, cosines[-1]):
-        print(f"{name:28}" + "".join(f"{value:16.4f}" for value in row))
+        print(f"{name:30}" + "".join(f"{value:16.4f}" for value in row))
     print(f"\nLowest cosine on the way, over {len(marks)} measurements")
     for name, row in zip(PUBLISHED, cosines.min(axis=0)):
-        print(f"{name:28}" + "".join(f"{value:16.4f}" for value in row))
-    print(f"\n{'Trained along it: mean |e|^2':28}{'epoch 0':>16}{f'epoch {epochs - 1}':>16}")
+        print(f"{name:30}" + "".join(f"{value:16.4f}" for value in row))
+    print(f"\n{'Trained along it: mean |e|^2':30}{'epoch 0':>16}{f'epoch {epochs - 1}':>16}")
     for name, values in losses.items():
-        print(f"{name:28}{values[0]:16.4f}{values[-1]:16.4f}")
+        print(f"{name:30}{values[0]:16.4f}{values[-1]:16.4f}")
 
     if options.figure:
         draw(marks, cosines, losses).savefig(options.figure, dpi=110)

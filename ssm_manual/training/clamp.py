@@ -2,8 +2,8 @@
 
 Discrete poles beyond the radius are pulled straight back onto it [DESCENT-4]; continuous poles are
 kept at Re A <= -margin, and further to the left where rounding would still put |A_bar| at 1
-[DESCENT-5]. A margin alone does not do: in float32 with dt 1e-3, Re A = -1e-4 rounds to |A_bar| >=
-1 at one frequency in ten.
+[DESCENT-5]. A margin alone does not do: in float32 with dt 1e-3, Re A = -1e-4 rounds to
+|A_bar| >= 1 at seven of 81 frequencies between 0 and 40 pi, at more of them higher up.
 """
 
 import numpy as np
