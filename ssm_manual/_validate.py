@@ -24,6 +24,10 @@ SINGLE = (np.dtype(np.float32), np.dtype(np.complex64))
 DOUBLE = (np.dtype(np.float64), np.dtype(np.complex128))
 
 
+class NonFiniteError(ValueError):
+    """An array holds NaN or infinity; training tells an overflow from a bad argument by it."""
+
+
 def show(value):
     """A short text of a value for an error message."""
     if isinstance(value, np.ndarray) and value.size > 4:
@@ -129,6 +133,9 @@ def arrays(*, real=(), optional=(), finite=True, **values):
         for name, is_weak in weak.items():
             if is_weak:
                 a = converted[name]
+                if np.max(np.abs(a), initial=0) > np.finfo(np.float32).max:
+                    value = show(values[name])
+                    raise ValueError(f"{name} is {value}; it lies beyond the range of float32")
                 converted[name] = a.astype(np.complex64 if a.dtype.kind == "c" else np.float32)
     return list(converted.values())
 
@@ -142,10 +149,9 @@ def _convert(name, value, *, real, finite):
     weak = plain and not isinstance(value, np.generic)
     try:
         result = np.asarray(value)
-    except ValueError:
-        raise ValueError(
-            f"{name} is {show(value)}; it must be a regular array of numbers"
-        ) from None
+    except (TypeError, ValueError):
+        message = f"{name} is {show(value)}; it must be a regular array of numbers"
+        raise ValueError(message) from None
     if weak and result.dtype.kind in "iu" and not isinstance(value, bool):
         result = result.astype(np.float64)
     if result.dtype.newbyteorder("=") not in (*SINGLE, *DOUBLE):
@@ -159,7 +165,7 @@ def _convert(name, value, *, real, finite):
         raise ValueError(f"{name} has dtype {result.dtype}; it must be real (float32 or float64)")
     if finite and not np.isfinite(result).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
-        raise ValueError(
+        raise NonFiniteError(
             f"{name} holds {result[where]} at index {where}; every value must be finite"
         )
     return result, weak
@@ -200,16 +206,31 @@ def broadcast(**values):
 def cotangent(name, grad, like):
     """The incoming gradient of an output ``like``: its shape and dtype, finite; None is zeros."""
     if grad is None:
-        return np.zeros_like(like)
-    grad = np.asarray(grad)
+        return np.zeros(like.shape, like.dtype)
+    grad, weak = _convert(name, grad, real=like.dtype.kind != "c", finite=True)
+    if weak:
+        grad = grad.astype(like.dtype)
     if grad.shape != like.shape or grad.dtype != like.dtype:
         raise ValueError(
             f"{name} has shape {grad.shape} and dtype {grad.dtype}; it must have those of the "
             f"output, {like.shape} and {like.dtype}"
         )
-    if not np.isfinite(grad).all():
-        raise ValueError(f"{name} holds NaN or infinity; every value must be finite")
     return grad
+
+
+def cotangents(grad_out, *names):
+    """The parts of the incoming gradient of an op with a tuple out."""
+    if not isinstance(grad_out, tuple) or len(grad_out) != len(names):
+        raise ValueError(f"grad_out is {show(grad_out)}; it must be a tuple ({', '.join(names)})")
+    return grad_out
+
+
+def plain(a):
+    """``a`` contiguous, aligned and writeable, copied only where it is not.
+
+    To a kernel, a read-only or unaligned array is another type, for which it is compiled again.
+    """
+    return np.require(a, None, ("C_CONTIGUOUS", "ALIGNED", "WRITEABLE"))
 
 
 def unbroadcast(grad, like):

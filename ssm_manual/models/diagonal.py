@@ -334,7 +334,7 @@ class DiagonalSSM:
         """
         real = ("u_t",) if self.real else ()
         u_t, _ = _validate.arrays(u_t=u_t, A=self.params["A"], real=real)
-        if u_t.ndim > 1:
+        if u_t.ndim > 1 or u_t.size == 0:
             raise ValueError(f"u_t has shape {u_t.shape}; it must be a scalar or (batch,)")
         y, state, _ = self.forward(u_t[..., None], state)
         return y[..., 0], state
@@ -369,11 +369,14 @@ class DiagonalSSM:
         from ssm_manual.training.descent import MODES
 
         _validate.one_of("mode", mode, MODES)
-        u, target = self._sequence("u", u), np.asarray(target)
+        if mode != "windowed" and window is not None:
+            raise ValueError(f"window is {window!r}; it goes with mode='windowed' alone")
+        u, target = self._sequence("u", u), self._sequence("target", target)
+        if u.size == 0:
+            raise ValueError(f"u has shape {u.shape}; it must not be empty")
+        _validate.shape("target", target, u.shape, meaning="u's")
         L = u.shape[-1]
-        width = L
-        if mode == "windowed":
-            width = _validate.integer("window", window, minimum=1)
+        width = _validate.integer("window", window, minimum=1) if mode == "windowed" else L
         (A_bar, B_bar), discretisation = self._discretise()
         weights = A_bar, B_bar, self.params["C"], self.params.get("D")
         rows = u.reshape(math.prod(u.shape[:-1]), 1, L)
@@ -454,8 +457,6 @@ class DiagonalSSM:
         A = self.params["A"]
         if self.parameters == "continuous" and np.any(A.real >= 0):
             raise ValueError(f"A holds {A[A.real >= 0][0]}; every pole must have Re A < 0")
-        if self.parameters == "continuous" and not np.all(np.isfinite(self.A_bar)):
-            raise ValueError("A is too large for dt: A_bar is not finite")
         worst = self.A_bar[np.argmax(np.abs(self.A_bar))]
         if abs(worst) >= 1:
             raise ValueError(
@@ -478,6 +479,8 @@ class DiagonalSSM:
 
     def _cotangent_rows(self, name, grad, rows, shape):
         grad, _ = _validate.arrays(**{name: grad}, A=self.params["A"])
+        if name == "grad_state" and grad.dtype.kind != "c":
+            raise ValueError(f"{name} has dtype {grad.dtype}; it must be complex, as the state is")
         return _validate.shape(name, grad, shape).reshape(rows)
 
 

@@ -34,11 +34,11 @@ class Operands(NamedTuple):
 
     def cotangents(self, grad_out):
         """Check ``(grad_y, grad_x_last)``."""
-        grad_y, grad_x_last = grad_out
+        grad_y, grad_x_last = _validate.cotangents(grad_out, "grad_y", "grad_x_last")
         y_like = np.broadcast_to(np.zeros((), self.y_dtype), self.u.shape)
         return (
-            np.ascontiguousarray(_validate.cotangent("grad_y", grad_y, y_like)),
-            np.ascontiguousarray(_validate.cotangent("grad_x_last", grad_x_last, self.x0)),
+            _validate.plain(_validate.cotangent("grad_y", grad_y, y_like)),
+            _validate.plain(_validate.cotangent("grad_x_last", grad_x_last, self.x0)),
         )
 
     def pull_back(self, *grads):
@@ -81,7 +81,6 @@ def operands(A_bar, B_bar, C, D, u, x0, real):
         _validate.shape("x0", x0, (batch, H, N), meaning="(batch, H, N)")
 
     def full(a):
-        # A copy: a read-only view is another type to the kernels, which would be compiled again.
         return np.array(np.broadcast_to(a, (H, N)), complex_dtype, order="C")
 
     return Operands(
@@ -89,10 +88,10 @@ def operands(A_bar, B_bar, C, D, u, x0, real):
         full(B_bar),
         full(C),
         np.zeros(H, y_dtype) if D is None else np.array(np.broadcast_to(D, H), y_dtype),
-        np.ascontiguousarray(u),
+        _validate.plain(u),
         np.zeros((batch, H, N), complex_dtype)
         if x0 is None
-        else np.ascontiguousarray(x0, complex_dtype),
+        else _validate.plain(x0.astype(complex_dtype, copy=False)),
         bool(real),
         tuple(given),
     )

@@ -164,7 +164,7 @@ def _rows(a, leading):
     """``a`` broadcast to the leading axes, as contiguous rows; a view where it is that already."""
     if a.shape[:-1] != leading:
         a = np.broadcast_to(a, (*leading, a.shape[-1]))
-    return np.ascontiguousarray(a).reshape(math.prod(leading), a.shape[-1])
+    return _validate.plain(a).reshape(math.prod(leading), a.shape[-1])
 
 
 def _sum_to(a, like):

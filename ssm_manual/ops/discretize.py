@@ -87,7 +87,7 @@ def tustin_fwd(A, B, dt, *, input_scale="dt"):
     """`tustin` and its residuals."""
     A, B, dt = _arguments(A, B, dt)
     _validate.one_of("input_scale", input_scale, INPUT_SCALES)
-    z = dt * A / 2
+    z = _product(A, dt) / 2
     if np.any(z == 1):
         raise ValueError("A has a pole at 2/dt, where the bilinear transform is not defined")
     reciprocal = 1 / (1 - z)
@@ -177,7 +177,9 @@ class ZohResiduals(NamedTuple):
 def zoh_fwd(A, B, dt):
     """`zoh` and its residuals."""
     A, B, dt = _arguments(A, B, dt)
-    z = dt * A
+    z = _product(A, dt)
+    if np.any(z.real > np.log(np.finfo(z.dtype).max)):
+        raise ValueError("A is too large for dt: exp(dt A) lies beyond the range of its dtype")
     exponential, phi1 = np.exp(z), _phi1(z)
     return (exponential, dt * B * phi1), ZohResiduals(A, B, dt, exponential, phi1)  # [ZOH-1, 2]
 
@@ -241,8 +243,17 @@ def _arguments(A, B, dt):
     return A, B, dt
 
 
+def _product(A, dt):
+    """``dt A``, refused where it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = dt * A
+    if not np.isfinite(z).all():
+        raise ValueError("A is too large for dt: dt A lies beyond the range of its dtype")
+    return z
+
+
 def _cotangents(grad_out, A, B, dt):
-    grad_A_bar, grad_B_bar = grad_out
+    grad_A_bar, grad_B_bar = _validate.cotangents(grad_out, "grad_A_bar", "grad_B_bar")
     A_bar = np.empty(np.broadcast_shapes(A.shape, dt.shape), A.dtype)
     B_bar = np.empty(np.broadcast_shapes(A_bar.shape, B.shape), np.result_type(A, B))
     return (

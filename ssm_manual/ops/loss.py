@@ -113,7 +113,8 @@ def _forward(prediction, target, factor):
 
 def _backward(residuals, grad_loss):
     error, target_is_real, factor = residuals
-    grad = error * error.real.dtype.type(2 * factor * float(grad_loss) / error.size)
+    scale = _validate.cotangent("grad_loss", grad_loss, np.zeros((), error.real.dtype))
+    grad = error * error.real.dtype.type(2 * factor * float(scale) / error.size)
     return grad, -grad.real if target_is_real else -grad  # [COMPLEX-4]
 
 

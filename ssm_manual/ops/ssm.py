@@ -6,8 +6,6 @@ to rounding in the output, in the last state and in every gradient [CONV-7].
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ssm_manual import _validate, reference
 from ssm_manual.ops import convolve, scan
 from ssm_manual.ops.registry import Example, register
@@ -78,7 +76,7 @@ def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
     """`apply` and its residuals."""
     _validate.one_of("view", view, VIEWS)
     if view == "auto":
-        view = _faster(np.shape(u))
+        view = _faster(getattr(u, "shape", ()))
     forward = scan.scan_fwd if view == "scan" else convolve.convolve_fwd
     out, residuals = forward(A_bar, B_bar, C, D, u, x0, real=real)
     return out, Residuals(view, residuals)

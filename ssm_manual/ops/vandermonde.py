@@ -85,7 +85,7 @@ def kernel_fwd(A_bar, B_bar, C, length, *, real=True):
 def kernel_vjp(residuals, grad_K):
     """Gradients to A_bar, B_bar and C [VAND-2]; None for the length."""
     A, (A_bar, B_bar, C), K_like, real = residuals
-    grad_K = np.ascontiguousarray(_validate.cotangent("grad_K", grad_K, K_like))
+    grad_K = _validate.plain(_validate.cotangent("grad_K", grad_K, K_like))
     m0, m1 = np.empty_like(A), np.empty_like(A)
     _moments_of_modes(A, grad_K.reshape(A.shape[0], K_like.shape[-1]), m0, m1)
     shape = np.broadcast_shapes(A_bar.shape, B_bar.shape, C.shape)

@@ -148,6 +148,12 @@ def fit(
         If a loss is not finite or grows beyond a million times the first [DESCENT-6]. The model is
         put back to its last sound parameters.
     """
+    from ssm_manual.models import DiagonalSSM  # the model's `fit` comes here
+
+    if not isinstance(model, DiagonalSSM):
+        raise ValueError(f"model is {_validate.show(model)}; it must be a DiagonalSSM")
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress is {progress!r}; it must be callable, or None")
     epochs = _validate.integer("epochs", epochs, minimum=1)
     data = _Data(model, u, target)
     run = _Run(model, data, rates, mode, window, radius, margin)
@@ -165,7 +171,7 @@ def fit(
         stops = (target_loss, limit, float(patience), improvement)
         evaluated, reason = run.epochs(done, losses[done : done + count], stops, best)
         done += evaluated
-        if not _finite(model.params) and reason == fused.FINISHED:
+        if reason == fused.FINISHED and not _sound(model):
             reason = fused.DIVERGED
         if reason == fused.DIVERGED or not np.isfinite(losses[done - 1]):
             parameter = _moved_furthest(start, model.params)
@@ -190,16 +196,30 @@ class _Data:
         if self.batches is not None:
             if target is not None:
                 raise ValueError("target is given beside a callable u; the callable returns both")
-            u, target = self.rows(0, 1)
+            u, target = self._first()
         else:
             u, target = self._check(u, target)
         self.u, self.target = u, target
-        self.length = u.shape[-1]
+        self.length, self.dtype = u.shape[-1], u.dtype
         self.batch = u.shape[0]
-        self.power = float(np.mean(np.abs(target) ** 2))
+        self.power = float(np.mean(np.abs(target.astype(np.complex128)) ** 2))
+
+    def _first(self):
+        u, target = self._call(0, 1)
+        self.kept = u, target  # so that the first epoch is not asked for twice
+        return u, target
 
     def rows(self, start, count):
         """(count, length) arrays for the epochs from ``start`` on, out of the callable."""
+        u, target = self.kept if (start, count) == (0, 1) else self._call(start, count)
+        if u.shape[1] != self.length or u.dtype != self.dtype:
+            raise ValueError(
+                f"u is a callable that returned rows of {u.shape[1]} samples of {u.dtype}; they "
+                f"must be {self.length} samples of {self.dtype}, as in the first epoch"
+            )
+        return u, target
+
+    def _call(self, start, count):
         pair = self.batches(start, count)
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise ValueError("u is a callable that must return (u, target)")
@@ -233,7 +253,11 @@ class _Run:
         self.rates = _rates(model, rates)
         self.window = _window(mode, window, data.length)
         eps = np.finfo(model.params["A"].dtype).eps
-        self.radius = _validate.real_number("radius", radius, above=0, maximum=float(1 - 4 * eps))
+        self.radius = _validate.real_number("radius", radius, above=0)
+        if self.radius > 1 - 4 * eps:
+            raise ValueError(
+                f"radius is {radius}; it must be below 1, by 4 units of {model.dtype} rounding"
+            )
         self.margin = _validate.real_number("margin", margin, above=0)
         self.gap = 16 * float(eps)
         one_sequence = data.batches is not None or data.batch == 1
@@ -249,16 +273,24 @@ class _Run:
             u, target = self.data.u, self.data.target
         if self.fused:
             return self._fused(u, target, losses, stops, best)
+        window = self.window if self.mode == "windowed" else None
         for epoch in range(losses.size):
             rows = slice(epoch, epoch + 1) if self.data.batches is not None else slice(None)
-            half, grads = self.model.loss_and_grads(
-                u[rows], target[rows], mode=self.mode, window=self.window
-            )
-            losses[epoch] = 2 * half
+            with np.errstate(over="ignore", invalid="ignore"):  # seen by `judge`
+                try:
+                    half, grads = self.model.loss_and_grads(
+                        u[rows], target[rows], mode=self.mode, window=window
+                    )
+                except _validate.NonFiniteError:  # an overflow in the output or on the way back
+                    half = np.inf
+                losses[epoch] = 2 * half
             reason = fused.judge(float(losses[epoch]), stops, best)
             if reason != fused.FINISHED:
                 return epoch + 1, reason
-            self._update(grads)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._update(grads)
+            if not _sound(self.model):
+                return epoch + 1, fused.DIVERGED
         return losses.size, fused.FINISHED
 
     def _update(self, grads):
@@ -281,7 +313,7 @@ class _Run:
         continuous = self.model.parameters == "continuous"
         log_dt = params["log_dt"].reshape(1).copy() if continuous else np.zeros(1, real)
         if continuous:  # padding poles must be stable too
-            weights[0, A.size :] = -1 / self.model.dt
+            weights[0, A.size :] = -1 / self.model.dt  # at half the rate of the samples
         parts = np.stack([target.real, np.broadcast_to(target.imag, target.shape)], axis=1)
         # A parameter that the model does not have stays at zero with a rate of zero.
         rates = np.array([self.rates.get(n, 0.0) for n in ("A", "B", "C", "D", "log_dt")], real)
@@ -311,7 +343,9 @@ class _Run:
 
 def _rates(model, rates):
     """Rates by the model's parameter names; unknown names and negative rates are refused."""
-    rates = {} if rates is None else dict(rates)
+    if not isinstance(rates, (dict, type(None))):
+        raise ValueError(f"rates is {_validate.show(rates)}; it must be a dict by parameter name")
+    rates = {} if rates is None else rates
     allowed = {"log_dt" if key == "dt" else key: key for key in DEFAULT_RATES}
     allowed = {name: key for name, key in allowed.items() if name in model.params}
     unknown = sorted(set(rates) - set(allowed.values()), key=str)
@@ -339,8 +373,12 @@ def _window(mode, window, length):
     return length
 
 
-def _finite(params):
-    return all(np.isfinite(value).all() for value in params.values())
+def _sound(model):
+    """Whether the parameters are numbers that the next epoch can start from."""
+    if not all(np.isfinite(value).all() for value in model.params.values()):
+        return False
+    with np.errstate(over="ignore", under="ignore"):
+        return model.dt is None or (np.isfinite(model.dt) and model.dt > 0)
 
 
 def _moved_furthest(start, now):
@@ -348,11 +386,14 @@ def _moved_furthest(start, now):
 
     def change(name):
         size = np.max(np.abs(start[name]))
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            if name == "log_dt" and not 0 < np.exp(now[name]) < np.inf:
+                return np.inf
             moved = float(np.max(np.abs(now[name] - start[name])))
         if not np.isfinite(moved):
             return np.inf
         # One that began at zero, as D does, is measured as if it had begun at one.
         return moved / float(size) if size > 0 else moved
 
-    return max(start, key=change).replace("log_dt", "dt")
+    # dt first among equals: once it has overflowed, the clamp takes A with it.
+    return max(sorted(start, reverse=True), key=change).replace("log_dt", "dt")

@@ -120,7 +120,7 @@ def generate_vjp(residuals, grad_K):
     shape, length = K_like.shape[:-1], K_like.shape[-1]
     A = _rows(A_bar, shape)
     m0, m1 = np.empty_like(A), np.empty_like(A)
-    moments(A, np.ascontiguousarray(grad_K).reshape(A.size, length), support, m0, m1)
+    moments(A, _validate.plain(grad_K).reshape(A.size, length), support, m0, m1)
     m0, m1 = m0.reshape(shape), m1.reshape(shape)
     return (
         _validate.unbroadcast(np.conj(C * B_bar) * m1, A_bar),  # [KERNEL-7]

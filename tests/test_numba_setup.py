@@ -1,0 +1,241 @@
+"""How kernels are compiled, cached and threaded.
+
+Each test runs a fresh interpreter: caches, threads and the compiler's switches belong to a process.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import PACKAGE, run_python, source_hash
+
+SCAN = """
+import hashlib
+import numpy as np
+from ssm_manual.ops import convolve, kernels, scan, ssm, vandermonde
+
+def digest(*arrays):
+    joined = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None)
+    return hashlib.sha256(joined).hexdigest()
+
+rng = np.random.default_rng(3)
+def cn(*shape):
+    return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+"""
+
+THREADED = (
+    SCAN
+    + """
+import numba
+batch, H, N, L = 5, 3, 7, 1047
+A = rng.uniform(0.5, 0.999, (H, N)) * np.exp(2j * np.pi * rng.random((H, N)))
+u = rng.standard_normal((batch, H, L))
+args = (A, cn(H, N), cn(H, N), rng.standard_normal(H), u, cn(batch, H, N))
+assert batch * H * N * L > scan.PARALLEL_FROM
+out, kept = scan.scan_fwd(*args)
+g = rng.standard_normal(out[0].shape), cn(*out[1].shape)
+print("scan", digest(*out))
+print("backward", digest(*scan.scan_vjp(kept, g)))
+pole = A[0, :3], cn(3), cn(3)
+print("log_parallel", digest(kernels.generate(*pole, 5000, method="log_parallel")))
+print("hybrid", digest(kernels.generate(*pole, 5000, method="hybrid")))
+u = rng.standard_normal((20, 4, 4096))  # enough for the transforms to be shared out
+out, kept = convolve.causal_fwd(u, rng.standard_normal((4, 4096)))
+print("causal", digest(out, *convolve.causal_vjp(kept, out)))
+print("threads", numba.get_num_threads())
+"""
+)
+
+
+def table(text):
+    return dict(line.split() for line in text.splitlines())
+
+
+def test_the_same_bits_for_any_number_of_threads():
+    runs = {n: table(run_python(THREADED, NUMBA_NUM_THREADS=str(n))) for n in (1, 2, 3)}
+    assert [run.pop("threads") for run in runs.values()] == ["1", "2", "3"]
+    assert len(runs[1]) == 5
+    assert runs[1] == runs[2] == runs[3]
+
+
+AT_ONCE = (
+    SCAN
+    + """
+import threading
+A = rng.uniform(0.5, 0.99, (2, 8)) * np.exp(2j * np.pi * rng.random((2, 8)))
+B, C = cn(2, 8), cn(2, 8)
+inputs = [rng.standard_normal((4, 2, 2000)) for _ in range(4)]
+
+def work(u):
+    (y, x), kept = scan.scan_fwd(A, B, C, None, u)
+    grads = scan.scan_vjp(kept, (y, x))
+    K = kernels.generate(A, B, C, 3000, method="log_parallel")
+    return digest(y, x, *grads, K)
+
+alone = [work(u) for u in inputs]
+found = [[] for _ in inputs]
+start = threading.Barrier(4)
+
+def repeat(i):
+    start.wait()
+    for _ in range(5):
+        found[i].append(work(inputs[i]))
+
+threads = [threading.Thread(target=repeat, args=(i,)) for i in range(4)]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+assert found == [[a] * 5 for a in alone], "calls from several threads differ from calls alone"
+print("fine")
+"""
+)
+
+
+@pytest.mark.parametrize("layer", ["default", "workqueue"])
+def test_calls_from_four_python_threads_at_once(layer):
+    """The workqueue layer aborts the process on concurrent launches: they must take turns."""
+    assert run_python(AT_ONCE, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == "fine\n"
+
+
+WITHOUT_COMPILER = (
+    SCAN
+    + """
+import sys
+A = rng.uniform(0.5, 0.99, (2, 3)) * np.exp(2j * np.pi * rng.random((2, 3)))
+args = (A, cn(2, 3), cn(2, 3), rng.standard_normal(2), rng.standard_normal((2, 2, 70)), cn(2, 2, 3))
+found = []
+for view in ("scan", "convolution"):
+    out, kept = ssm.apply_fwd(*args, view=view)
+    found += [*out, *ssm.apply_vjp(kept, (out[0], out[1]))]
+found += scan.scan_vjp(scan.scan_fwd(*args, horizon=5)[1], out)
+for method in kernels.METHODS:
+    K, kept = kernels.generate_fwd(*args[:3], 70, method=method, cutoff=1e-6)
+    found += [K, *kernels.generate_vjp(kept, K)[:3]]
+single = [a.astype(np.result_type(a, np.float32) if a.dtype.kind == "f" else a.dtype) for a in args]
+np.savez(sys.argv[1] if len(sys.argv) > 1 else TARGET, *found)
+"""
+)
+
+
+def test_without_the_compiler_the_results_are_equal(tmp_path):
+    """NUMBA_DISABLE_JIT=1 steps through the same lines in Python."""
+    found = {}
+    for switch in "01":
+        target = tmp_path / f"{switch}.npz"
+        run_python(f"TARGET = {str(target)!r}\n" + WITHOUT_COMPILER, NUMBA_DISABLE_JIT=switch)
+        with np.load(target) as file:
+            found[switch] = [file[key] for key in file]
+    assert len(found["0"]) == len(found["1"]) == 46
+    for jitted, stepped in zip(found["0"], found["1"]):
+        assert jitted.dtype == stepped.dtype
+        np.testing.assert_allclose(stepped, jitted, rtol=1e-12, atol=1e-13)
+
+
+IMPORT_ALONE = """
+import numba
+from numba.core import event
+events = []
+class Listener(event.Listener):
+    def on_start(self, e):
+        events.append(e.data["dispatcher"].py_func.__qualname__)
+    def on_end(self, e):
+        pass
+event.register("numba:compile", Listener())
+import ssm_manual
+from ssm_manual import gradcheck, models, ops, training
+assert not events, events
+{use}
+print(len(events))
+"""
+
+
+def test_importing_compiles_nothing_and_the_cache_spares_the_second_run(tmp_path):
+    use = "assert ops.kernels.generate(0.5, 1.0, 1.0, 3, method='recursive')[2] == 0.25"
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert int(run_python(IMPORT_ALONE.format(use=""), **cache)) == 0
+    assert int(run_python(IMPORT_ALONE.format(use=use), **cache)) > 0  # the listener does listen
+    assert int(run_python(IMPORT_ALONE.format(use=use), **cache)) == 0
+
+
+NO_CACHE = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import ssm_manual
+    from ssm_manual import ops
+    K = ops.kernels.generate(0.5, 1.0, 2.0, 4, method="recursive")
+    L = ops.kernels.generate(0.5, 1.0, 2.0, 4, method="log_parallel")
+messages = [str(w.message) for w in caught if "NUMBA_CACHE_DIR" in str(w.message)]
+assert len(messages) == 1, [str(w.message) for w in caught]
+assert caught[0].category is RuntimeWarning
+assert K.tolist() == [2, 1, 0.5, 0.25], K
+assert abs(L - K).max() < 1e-15, L
+print(ssm_manual.__file__)
+"""
+
+
+def test_a_cache_folder_that_cannot_be_written_is_told_once(tmp_path):
+    """Every folder that a cache could go to is a regular file or below one: root fails, too."""
+    package = tmp_path / "ssm_manual"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in [package, *(path for path in package.rglob("*") if path.is_dir())]:
+        (folder / "__pycache__").write_text("")
+    nowhere = str(package / "__pycache__" / "below")
+    folders = dict.fromkeys(("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME", "LOCALAPPDATA"), nowhere)
+    printed = run_python(NO_CACHE, path=tmp_path, PYTHONDONTWRITEBYTECODE="1", **folders)
+    assert printed.strip() == str(package / "__init__.py")  # the copy was used
+
+
+ONE_VARIANT = (
+    SCAN
+    + """
+A, B, C = (0.5 * cn(1, 3) for _ in range(3))
+u, x0 = rng.standard_normal((2, 1, 9)), cn(2, 1, 3)
+
+def frozen(a):
+    a = a.copy()
+    a.setflags(write=False)
+    return a
+
+def unaligned(a):
+    out = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    out[...] = a
+    return out
+
+for A_bar in (A, frozen(A), A[0], A.real, unaligned(A), A.copy(order="F")):
+    for data in (u, frozen(u), u[:, :, ::-1], unaligned(u)):
+        for view in ("scan", "convolution"):
+            out, kept = ssm.apply_fwd(A_bar, B, frozen(C), None, data, x0, view=view)
+            ssm.apply_vjp(kept, (frozen(out[0]), out[1]))
+    _, kept = kernels.generate_fwd(A_bar, B, 1.0, 4, method="recursive")
+from numba.core.registry import CPUDispatcher
+import gc
+for d in gc.get_objects():
+    if isinstance(d, CPUDispatcher) and d.py_func.__module__.startswith("ssm_manual.ops"):
+        if d.signatures and d.py_func.__name__ != "<lambda>":
+            print(d.py_func.__name__, len(d.signatures))
+"""
+)
+
+
+def test_a_kernel_is_compiled_once_whatever_the_layout_of_its_arguments():
+    """Read-only and unaligned arrays are types of their own to Numba: variants take seconds."""
+    variants = {name: int(n) for name, n in table(run_python(ONE_VARIANT)).items()}
+    assert variants["_forward_serial"] == variants["_backward_serial"] == 1
+    assert variants["recursive"] == variants["_moments_of_modes"] == variants["_weighted_sums"] == 1
+    assert variants["_direct"] == variants["_direct_vjp"] == 1
+    assert variants["_sum_modes"] == 2  # real kernels, and complex ones on the way back
+
+
+def test_the_tests_know_the_state_of_the_sources(tmp_path):
+    """The folder of the compile cache changes with any source file, its name included."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "a.py").write_text("x = 1\n")
+    first = source_hash(package)
+    assert source_hash(package) == first
+    (package / "a.py").write_text("x = 2\n")
+    second = source_hash(package)
+    (package / "a.py").rename(package / "b.py")
+    assert len({first, second, source_hash(package)}) == 3
