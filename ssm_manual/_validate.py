@@ -44,8 +44,8 @@ def one_of(name, value, allowed):
     return value
 
 
-def integer(name, value, *, minimum=None):
-    """``value`` as a Python int of at least ``minimum``; booleans and floats are refused."""
+def integer(name, value, *, minimum=None, maximum=None):
+    """``value`` as a Python int within the bounds; booleans and floats are refused."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -54,6 +54,8 @@ def integer(name, value, *, minimum=None):
         raise ValueError(f"{name} is {show(value)}; it must be an integer") from None
     if minimum is not None and result < minimum:
         raise ValueError(f"{name} is {result}; it must be at least {minimum}")
+    if maximum is not None and result > maximum:
+        raise ValueError(f"{name} is {result}; it must be at most {maximum}")
     return result
 
 
@@ -220,8 +222,11 @@ def cotangent(name, grad, like):
 
 def cotangents(grad_out, *names):
     """The parts of the incoming gradient of an op with a tuple out."""
-    if not isinstance(grad_out, tuple) or len(grad_out) != len(names):
-        raise ValueError(f"grad_out is {show(grad_out)}; it must be a tuple ({', '.join(names)})")
+    if not isinstance(grad_out, (tuple, list)) or len(grad_out) != len(names):
+        found = f"a {type(grad_out).__name__}"
+        if isinstance(grad_out, (tuple, list)):
+            found += f" of {len(grad_out)}"
+        raise ValueError(f"grad_out is {found}; it must be the tuple ({', '.join(names)})")
     return grad_out
 
 

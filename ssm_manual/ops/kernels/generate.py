@@ -17,6 +17,9 @@ __all__ = ["METHODS", "generate", "generate_fwd", "generate_vjp"]
 #: The names that ``method`` takes.
 METHODS = ("auto", "naive", "recursive", "log", "log_parallel", "hybrid")
 
+#: Samples; 2^40 complex numbers are 16 TB.
+LONGEST = 2**40
+
 #: The published rule: recursion up to here, log-space on threads beyond [KERNEL-9].
 HYBRID_THRESHOLD = 1024
 
@@ -83,7 +86,7 @@ def generate_fwd(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0
     """`generate` and its residuals."""
     A_bar, B_bar, C = _validate.arrays(A_bar=A_bar, B_bar=B_bar, C=C)
     shape = _validate.broadcast(A_bar=A_bar, B_bar=B_bar, C=C)
-    length = _validate.integer("length", length, minimum=0)
+    length = _validate.integer("length", length, minimum=0, maximum=LONGEST)
     _validate.one_of("method", method, METHODS)
     cutoff = _validate.real_number("cutoff", cutoff, minimum=0, maximum=1)
     if threshold is not None and method != "hybrid":
@@ -104,7 +107,7 @@ def generate_fwd(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0
     elif not out.flags.writeable:
         raise ValueError("out is read-only; it must be writeable")
     # The kernels fill contiguous complex rows: into the result itself where it is one.
-    direct = out.dtype == A.dtype and out.flags.c_contiguous
+    direct = out.dtype == A.dtype and out.flags.carray
     rows = out.reshape(A.size, length) if direct else np.empty((A.size, length), A.dtype)
     _choose(method, length, threshold)(A, B, c, support, rows)
     if not direct:
