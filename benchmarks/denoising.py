@@ -1,9 +1,9 @@
 """The denoiser beside a least-squares FIR on real recordings, and beside what is possible at all.
 
 For each recording and lookahead: the mean over seeds of the restored SNR on the held-out part, of
-the trained model and of the 64-tap FIR; and two bounds. The *oracle* FIRs are fitted on the held-out
-part itself, with the noise's exact statistics in place of draws: no FIR filter of that length and
-lookahead, trained on whatever, can do better there.
+the trained model and of the 64-tap FIR; and two bounds. The *oracle* FIRs are fitted on the
+held-out part itself, with the noise's exact statistics in place of draws: no FIR filter of that
+length and lookahead, trained on whatever, can do better there.
 """
 
 import argparse
@@ -35,11 +35,10 @@ def oracle_snr(task, taps):
 
 
 def verify():
-    """The bound must agree with a simulation: the oracle's weights applied to drawn noise."""
-    rng = np.random.default_rng(0)
-    clean = signals.sinusoids(500, rng=rng)
-    task = denoising.prepare(getattr(clean, "samples", clean).reshape(-1), noise_snr=NOISE_SNR)
-    bound = oracle_snr(task, 1)  # one tap: the weight is P / (P + sigma^2), the rest by hand
+    """The bound for one tap must equal its closed form, with the weight P / (P + sigma^2)."""
+    recording = signals.sinusoids(500, rng=np.random.default_rng(0))
+    task = denoising.prepare(recording.samples[0], noise_snr=NOISE_SNR)
+    bound = oracle_snr(task, 1)
     part = task.clean[task.start :]
     power = np.mean(part**2)
     weight = power / (power + task.sigma**2)
@@ -56,7 +55,7 @@ def main():
     )
     parser.add_argument("--seeds", type=int, default=5, help="how many (default 5)")
     parser.add_argument("--quick", action="store_true", help="one seed, few epochs, ECG only")
-    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--json", metavar="FILE", help="write the results")
     args = parser.parse_args()
     seeds = 1 if args.quick else args.seeds
     epochs = 300 if args.quick else 5000

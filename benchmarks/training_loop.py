@@ -119,8 +119,10 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=20, help="timed runs of each (default 20)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--quick", action="store_true", help="one timed run of each")
+    parser.add_argument("--json", metavar="FILE", help="write the results")
     args = parser.parse_args()
+    repeats = 1 if args.quick else args.repeats
 
     log = published.published_figures()["log"]
     first, losses = ours()
@@ -134,7 +136,7 @@ def main():
 
     times = {"fit": [], "first Numba loop": []}
     numpy_times = [numpy_time]
-    for _ in range(args.repeats):  # in turn, so that a slow minute slows all
+    for _ in range(repeats):  # in turn, so that a slow minute slows all
         times["fit"].append(ours()[0])
         times["first Numba loop"].append(rival(first_numba_loop)[0])
     numpy_times += [rival(numpy_loop, numpy_epochs)[0] for _ in range(2)]

@@ -54,7 +54,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
-    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--json", metavar="FILE", help="write the results")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     batches = (1, 4) if args.quick else (1, 4, 16)

@@ -3,7 +3,7 @@
     python examples/truncated_directions.py [--quick] [--figure FILE]
 
 Four continuous poles learn to keep the slow of two sinusoids (500 samples, dt = 1 ms). The model is
-trained with its gradient. Along the way three directions, as published engines compute them, are
+trained with its gradient. Along the way three directions, as published programs compute them, are
 compared with it:
 
 * convolution without conjugates: dK/dA, dK/dB and dK/dC multiplied in as they are;
@@ -147,7 +147,7 @@ def draw(marks, cosines, losses):
                 marks + 1, cosines[:, row, column], styles[name], color=colours[name], label=name
             )
         ax.set(xscale="log", ylim=(-1.05, 1.1), title=f"direction to {parameter}")
-        ax.set(xlabel="updates with the gradient, plus 1", ylabel="cosine with the gradient")
+        ax.set(xlabel="epoch along the gradient, counted from 1", ylabel="cosine with the gradient")
     axes[0, 0].legend(frameon=False, fontsize="small", loc="lower left")
     ax = axes[1, 1]
     for name, values in losses.items():
@@ -158,8 +158,8 @@ def draw(marks, cosines, losses):
             color=colours.get(name, plots.COLOURS["black"]),
             label=name,
         )
-    ax.set(xscale="log", yscale="log", title="loss when trained along it")
-    ax.set(xlabel="epoch, plus 1", ylabel="mean |e|² (squared units)")
+    ax.set(xscale="log", yscale="log", title="loss when trained along each")
+    ax.set(xlabel="epoch, counted from 1", ylabel="mean |e|² (squared units)")
     ax.set_yticks([0.02, 0.05, 0.1, 0.2], ["0.02", "0.05", "0.1", "0.2"])
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize="small", loc="lower left")

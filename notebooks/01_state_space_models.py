@@ -38,19 +38,9 @@ import numpy as np
 from ssm_manual import ops, plots, reference
 from ssm_manual.gradcheck import check_vjp
 
-names = ("blue", "vermilion", "green", "purple", "orange", "sky")
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (plots.COLOURS[name] for name in names)
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = plots.CYCLE
 GREY = plots.COLOURS["grey"]
-plt.rcParams.update(
-    {
-        "figure.dpi": 96,
-        "figure.constrained_layout.use": True,
-        "axes.prop_cycle": plt.cycler(color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-)
+plt.rcParams.update(plots.STYLE)
 
 # %% [markdown]
 # ## The equation: a mass on a spring
@@ -136,7 +126,7 @@ assert np.allclose(one_pole, textbook, atol=1e-14)
 # %% [markdown]
 # ## Discretisation, as a picture
 #
-# A recording has samples, `dt` seconds apart. Over one step, the trapezoidal rule replaces
+# A recording has samples, `dt` seconds apart. Over one step, the trapezium rule replaces
 # $\int A x\, ds$ by `dt` times the mean of $A x$ at both ends, and takes the input as constant:
 #
 # $$

@@ -33,19 +33,9 @@ import numpy as np
 from ssm_manual import ops, plots, reference
 from ssm_manual.gradcheck import check_vjp, numeric_gradient
 
-names = ("blue", "vermilion", "green", "purple", "orange", "sky")
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (plots.COLOURS[name] for name in names)
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = plots.CYCLE
 GREY = plots.COLOURS["grey"]
-plt.rcParams.update(
-    {
-        "figure.dpi": 96,
-        "figure.constrained_layout.use": True,
-        "axes.prop_cycle": plt.cycler(color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-)
+plt.rcParams.update(plots.STYLE)
 
 rng = np.random.default_rng(2)
 
@@ -181,15 +171,14 @@ for ax, rule, title in zip(
     ax.contour(x, x, loss(plane), levels=np.geomspace(0.02, 8, 11), cmap="cividis", linewidths=0.9)
     arrows = -rule(coarse)
     arrows = arrows / np.maximum(np.abs(arrows), 1e-9) ** 0.6  # shorten the long, keep directions
-    downhill = inner_sign = np.sign((np.conj(gradient(coarse)) * rule(coarse)).real)
-    colours = np.where(downhill >= 0, BLUE, VERMILION).ravel()
+    downhill = (np.conj(gradient(coarse)) * rule(coarse)).real >= 0
+    colours = np.where(downhill, BLUE, VERMILION).ravel()
     ax.quiver(coarse.real, coarse.imag, arrows.real, arrows.imag, color=colours, width=0.005)
     ax.plot(roots.real, roots.imag, "*", color="black", ms=12)
     ax.set(aspect="equal", xlabel="Re z", title=title)
 axes[0].set_ylabel("Im z")
 plt.show()
-climbs = np.mean(inner_sign < 0)
-print(f"without the conjugate, {climbs:.0%} of these steps lead uphill")
+print(f"without the conjugate, {np.mean(~downhill):.0%} of these steps lead uphill")
 
 # %% [markdown]
 # *Level lines of the loss; the stars are its two minima. Arrows show the step `-grad`. Left: with
@@ -694,7 +683,7 @@ _, residuals = ops.scan.scan_fwd(*operands, real=False)
 grads = ops.scan.scan_vjp(residuals, (e[None, None], None))
 fast = *grads[:3], grads[4]
 x0, grad_x_last = np.zeros((1, 1, 4), complex), np.zeros((1, 1, 4), complex)
-grads = reference.scan.bptt(*operands, x0, e[None, None], grad_x_last, real=False)
+grads = reference.scan.scan_vjp(*operands, x0, e[None, None], grad_x_last, real=False)
 slow = *grads[:3], grads[4]
 ours = scan_vjp(scan_fwd(*poles, u)[1], e)
 for a, b, c in zip(fast, slow, ours):

@@ -35,16 +35,7 @@ from ssm_manual import ops, plots, reference
 from ssm_manual.gradcheck import check_adjoint, check_vjp, numeric_gradient
 from ssm_manual.tasks import published
 
-plt.rcParams.update(
-    {
-        "figure.dpi": 95,
-        "figure.constrained_layout.use": True,
-        "axes.prop_cycle": plt.cycler(color=plots.CYCLE),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-)
+plt.rcParams.update(plots.STYLE)
 rng = np.random.default_rng(3)
 
 
@@ -336,7 +327,8 @@ for radius in (0.5, 0.9, 0.99):
             break
     ax.semilogy(np.arange(1, len(errors) + 1), errors, label=f"|A_bar| = {radius}")
     predicted = 2.0**-53 * radius ** -np.arange(1.0, len(errors) + 1)
-    ax.semilogy(np.arange(1, len(errors) + 1), predicted, "--", color="0.5", linewidth=0.9)
+    label = "predicted" if radius == 0.99 else None
+    ax.semilogy(np.arange(1, len(errors) + 1), predicted, "--", color="0.5", lw=0.9, label=label)
     print(f"|A_bar| = {radius}: the error reaches 1 after", end=" ")
     print(
         next((i + 1 for i, error in enumerate(errors) if error > 1), f"more than {steps}"), "steps"
@@ -690,7 +682,7 @@ print(f"{means[1][long].mean():.2f} (B_bar)")
 #
 # ### Along a published training run
 #
-# A published engine trains four poles on twenty samples with the one-step direction, and calls it
+# The published engine trains four poles on twenty samples with the one-step direction, and calls it
 # truncated back-propagation through time (notebook 7 repeats the run). Here we go along that run
 # and ask, every 1000 epochs, how the direction it took lay to the gradient at that place.
 

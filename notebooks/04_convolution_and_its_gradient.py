@@ -34,19 +34,9 @@ import scipy.fft
 from ssm_manual import ops, plots, reference
 from ssm_manual.gradcheck import check_adjoint, check_vjp
 
-names = ("blue", "vermilion", "green", "purple", "orange", "sky")
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (plots.COLOURS[name] for name in names)
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = plots.CYCLE
 GREY = plots.COLOURS["grey"]
-plt.rcParams.update(
-    {
-        "figure.dpi": 96,
-        "figure.constrained_layout.use": True,
-        "axes.prop_cycle": plt.cycler(color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-)
+plt.rcParams.update(plots.STYLE)
 
 rng = np.random.default_rng(4)
 

@@ -33,16 +33,7 @@ import numpy as np
 from ssm_manual import ops, plots, reference
 from ssm_manual.gradcheck import check_vjp
 
-plt.rcParams.update(
-    {
-        "figure.dpi": 95,
-        "figure.constrained_layout.use": True,
-        "axes.prop_cycle": plt.cycler(color=plots.CYCLE),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-)
+plt.rcParams.update(plots.STYLE)
 rng = np.random.default_rng(5)
 
 
@@ -279,7 +270,7 @@ for step in (1e-3, 0.1):
 # the gradient of a whole model's loss. We take the four poles of a published demonstration,
 # $A = -\tfrac12 + i\pi\, 10^{2n/3 - 1}$, $B = 1$, $C = \tfrac14$, 500 samples of
 # $\sin 2t + \sin 20t$ and the target $\sin 2t$, and vary $dt$; and once more the same poles with
-# complex white noise for $B$, $C$, input and target (20 draws). A published program leaves the
+# complex white noise for $B$, $C$, input and target (20 draws). The published engine leaves the
 # conjugates out in just this place.
 
 # %%

@@ -34,16 +34,7 @@ from ssm_manual.gradcheck import check_vjp
 from ssm_manual.models import DiagonalSSM
 from ssm_manual.tasks import denoising, published, signals, trained_filter
 
-plt.rcParams.update(
-    {
-        "figure.dpi": 95,
-        "figure.constrained_layout.use": True,
-        "axes.prop_cycle": plt.cycler(color=plots.CYCLE),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-)
+plt.rcParams.update(plots.STYLE)
 
 # %% [markdown]
 # ## The published run
@@ -519,15 +510,15 @@ for name, (mode, window) in rows.items():
 #
 # ### What to save and what to recompute
 #
-# A training epoch has 716 samples and 16 poles in single precision. All states would be a moderate
-# array; the compiled loop keeps one state in 64 and recomputes a block at a time [SCAN-12], so that
-# everything it touches stays in the processor's nearest cache.
+# A training epoch has 716 samples and 16 poles in single precision. The compiled loop keeps all its
+# states, and as many adjoint states: they fit the processor's cache, so that recomputing them would
+# only cost time. `ops.scan`, which is made for long sequences too, keeps one state in 64 [SCAN-12].
 
 # %%
 n_samples, n_poles = task.start, 16
-print(f"all states: {8 * n_samples * n_poles} bytes")
+print(f"all states: {8 * n_samples * n_poles} bytes, and as many of adjoint states")
 saved_bytes = 8 * -(-n_samples // 64) * n_poles
-print(f"one state in 64: {saved_bytes} bytes, and one block of {8 * 64 * n_poles}")
+print(f"one state in 64: {saved_bytes} bytes, and blocks of {8 * 64 * n_poles} to work in")
 
 # %% [markdown]
 # ## Exercise

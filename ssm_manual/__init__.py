@@ -16,7 +16,7 @@ Glossary: name in code, symbol, unit.
 ``e``          e                       cotangent of the output, dL/dy
 ``lambda``     λ                       adjoint state, dL/dx (``lam`` or ``adjoint`` in code)
 ``H N L``      H, N, L                 channels, stored poles a channel, samples
-``grad_A``     ∇A = dL/dRe A + i dL/dIm A
+``grad_A``     ∇A                      gradient, dL/dRe A + i dL/dIm A
 =============  ======================  ===========================================================
 
 Importing compiles nothing; kernels are compiled when first called and kept on disk.

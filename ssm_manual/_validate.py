@@ -205,6 +205,11 @@ def broadcast(**values):
         raise ValueError(f"{found}: these shapes must broadcast against each other") from None
 
 
+def stand_in(shape, dtype):
+    """Read-only zeros of a shape and dtype that own no memory: the ``like`` of `cotangent`."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
 def cotangent(name, grad, like):
     """The incoming gradient of an output ``like``: its shape and dtype, finite; None is zeros."""
     if grad is None:

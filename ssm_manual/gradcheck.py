@@ -23,12 +23,12 @@ import zlib
 
 import numpy as np
 
-from . import _validate
-from ._gradcheck import differences as _fd
-from ._gradcheck.adjoint import check_adjoint
-from ._gradcheck.contract import call_fwd as _call_fwd
-from ._gradcheck.report import PASS, ArgumentCheck, RegistryCheck, RegistryReport, Report
-from ._gradcheck.vjp import COTANGENTS, check_vjp, numeric_gradient
+from ssm_manual import _validate
+from ssm_manual._gradcheck import differences as _fd
+from ssm_manual._gradcheck.adjoint import check_adjoint
+from ssm_manual._gradcheck.contract import call_fwd as _call_fwd
+from ssm_manual._gradcheck.report import PASS, ArgumentCheck, RegistryCheck, RegistryReport, Report
+from ssm_manual._gradcheck.vjp import COTANGENTS, check_vjp, numeric_gradient
 
 __all__ = [
     "ArgumentCheck",

@@ -1,4 +1,6 @@
-"""Every figure of the project: functions take ``ax=None``, return it, and never show it.
+"""Figures. A panel is a function that takes ``ax=None`` and returns it; none is ever shown.
+
+`denoising` puts panels together into a whole figure. `STYLE` is the look of the notebooks.
 
 Built on Matplotlib's objects alone, without pyplot: nothing here opens a window, keeps figures
 alive, or depends on a display. A figure made here is saved by ``axes.figure.savefig(...)``; in a
@@ -6,6 +8,7 @@ notebook it shows as the value of a cell.
 """
 
 import numpy as np
+from cycler import cycler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -13,6 +16,8 @@ from ssm_manual import _validate
 
 __all__ = [
     "COLOURS",
+    "CYCLE",
+    "STYLE",
     "denoising",
     "figure",
     "frequency_response",
@@ -38,6 +43,16 @@ COLOURS = {
 
 #: The order in which lines take them.
 CYCLE = tuple(COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange", "sky"))
+
+#: For ``matplotlib.pyplot.rcParams.update``.
+STYLE = {
+    "figure.dpi": 96,
+    "figure.constrained_layout.use": True,
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
 
 
 def figure(width=6.4, height=4.0):
@@ -192,7 +207,7 @@ def loss_curve(losses, ax=None, *, label="mean |e|² (squared units)", **line):
     losses = _validate.array("losses", losses, real=True)
     losses = _validate.shape("losses", losses, (-1,), meaning="(epochs,)")
     ax = _axes(ax)
-    epochs = np.arange(losses.size)
+    epochs = np.arange(1, losses.size + 1)  # from 1: the axis may be made logarithmic
     width = max(1, losses.size // 100)
     faint = {"linewidth": 0.5, "alpha": 0.45} if width > 1 else {}
     (drawn,) = ax.plot(epochs, losses, **{**faint, **line})
@@ -248,12 +263,12 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
 
 
 def denoising(result, longest=2000):
-    """What `ssm_manual.tasks.denoising.compare` found: the signal, poles, kernel, frequency
-    response and losses.
+    """The signal, poles, kernel, frequency response and losses of one comparison.
 
     Parameters
     ----------
     result : ssm_manual.tasks.denoising.Comparison
+        What `ssm_manual.tasks.denoising.compare` returned.
     longest : int
         Most held-out samples to draw.
 
@@ -286,11 +301,12 @@ def denoising(result, longest=2000):
     dt = None if result.rate is None else 1 / result.rate
     kernel(K, dt, axes["kernel"])
     axes["kernel"].set_title("kernel, D at lag 0")
-    frequencies = np.linspace(0, 0.5, 513)
+    frequencies = np.geomspace(1e-3, 0.5, 513)  # what passes lies low: most of it below 0.05
     response = result.model.frequency_response(frequencies)
     frequency_response(frequencies, response, result.rate, axes["response"])
-    axes["response"].set_title("frequency response")
+    axes["response"].set(xscale="log", title="frequency response")
     loss_curve(result.losses, axes["loss"], label="mean e² / clean power (no unit)")
+    axes["loss"].set(xscale="log")
     axes["loss"].set_title("training loss")
     return figure_
 

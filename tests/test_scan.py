@@ -26,7 +26,7 @@ def tolerance(L, dtype):
 def bptt(A_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real, horizon=None):
     """The reference's gradients; for long sequences with its inner sum as a recursion."""
     if u.shape[-1] <= 100 or horizon is not None:
-        return reference.scan.bptt(
+        return reference.scan.scan_vjp(
             A_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, real=real, horizon=horizon
         )
     gain, L = (2 if real else 1), u.shape[-1]

@@ -83,7 +83,7 @@ def truncated(model, u, target, window):
         y, after = reference.scan.scan(A, B, p["C"], p.get("D"), piece, x, real=model.real)
         e = y - target[:, None, start : start + window]
         loss += np.sum(np.abs(e) ** 2) / (2 * u.size)
-        found = reference.scan.bptt(
+        found = reference.scan.scan_vjp(
             A, B, p["C"], p.get("D"), piece, x, e / u.size, 0 * after, real=model.real
         )
         total = [a + b for a, b in zip(total, found[:4])] if total else list(found[:4])

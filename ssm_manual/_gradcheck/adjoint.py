@@ -2,10 +2,16 @@
 
 import numpy as np
 
-from .. import _validate
-from . import differences as fd
-from .contract import argument_names, broken_gradient, call_fwd, first_calls, own_copies
-from .report import PASS, ArgumentCheck, Report
+from ssm_manual import _validate
+from ssm_manual._gradcheck import differences as fd
+from ssm_manual._gradcheck.contract import (
+    argument_names,
+    broken_gradient,
+    call_fwd,
+    first_calls,
+    own_copies,
+)
+from ssm_manual._gradcheck.report import PASS, ArgumentCheck, Report
 
 
 def check_adjoint(op_fwd, op_vjp, args, linear, *, arguments=None, rtol=1e-12, rng=None, **options):

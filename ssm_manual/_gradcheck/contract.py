@@ -4,8 +4,8 @@ import inspect
 
 import numpy as np
 
-from .. import _validate
-from . import differences as fd
+from ssm_manual import _validate
+from ssm_manual._gradcheck import differences as fd
 
 
 def argument_names(op_fwd, args, arguments):

@@ -14,16 +14,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: The first relative step, for a sequence of length one [CHECK-4].
 FIRST_STEP = 0.01
-"""The first relative step, for a sequence of length one [CHECK-4]."""
+
+#: Each rung of the ladder has the step of the rung before, divided by this.
 RATIO = 4
-"""Each rung of the ladder has the step of the rung before, divided by this."""
+
+#: The most steps that are tried, from the first downwards.
 RUNGS = 6
-"""The most steps that are tried, from the first downwards."""
+
+#: Standard error of the stencil times the step, for values rounded to 53 bits [CHECK-3].
 ROUNDING = 2.0**-53 * (2 * 8**2 + 2 * 1**2) ** 0.5 / 12
-"""Standard error of the stencil times the step, for values rounded to 53 bits [CHECK-3]."""
+
+#: The longest relative step that is tried where rounding spoils all shorter ones [CHECK-5].
 LONGEST_STEP = 0.2
-"""The longest relative step that is tried where rounding spoils all shorter ones [CHECK-5]."""
 
 
 class Derivative(NamedTuple):

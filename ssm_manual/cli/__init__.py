@@ -19,7 +19,7 @@ def build_parser():
     parser = argparse.ArgumentParser(
         prog="ssm-manual",
         description="State-space sequence models with hand-derived gradients.",
-        epilog="Each command teaches itself: ssm-manual COMMAND --help",
+        epilog="Each command explains itself: ssm-manual COMMAND --help",
     )
     parser.add_argument("--version", action="version", version=f"ssm_manual {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -1,4 +1,4 @@
-"""``ssm-manual denoise``: train a filter, and compare it with what a person would use instead."""
+"""``ssm-manual denoise``: train a filter, and compare it with the usual ones."""
 
 import argparse
 import os
@@ -6,12 +6,13 @@ import sys
 
 import numpy as np
 
+from ssm_manual._modes import MODES
 from ssm_manual.cli import _denoise_report, _output
 
 DESCRIPTION = """\
 Add white noise to a clean signal and learn to remove it again: a diagonal state-space model,
-trained by plain gradient descent on gradients derived by hand, beside the filters that a person
-would use instead. Without options: a sum of random sinusoids, a table, and a figure denoise.png.
+trained by plain gradient descent on gradients derived by hand, beside the filters that one would
+use instead. Without options: a sum of random sinusoids, a table, and a figure denoise.png.
 """
 
 EPILOG = """\
@@ -37,7 +38,7 @@ examples
   ssm-manual denoise --signal eeg --noise-snr 0         four channels, one by one
   ssm-manual denoise --signal voice.wav --poles 32      your own recording (.csv, .npy, .wav)
   ssm-manual denoise --mode one_step --json run.json    a direction that is not the gradient
-  ssm-manual denoise --reproduce                        the published run, figure by figure
+  ssm-manual denoise --reproduce                        a published run, number by number
 
 The protocol is documented in ssm_manual.tasks.denoising, the model in
 ssm_manual.models.DiagonalSSM.
@@ -61,14 +62,12 @@ SINUSOIDS = {"length": 1000, "components": 3}
 
 QUICK = {"epochs": 500, "draws": 8}
 
-MODES = ("bptt", "windowed", "one_step", "convolution")
-
 
 def add_parser(subparsers):
     """Enter the command into the parser of ``ssm-manual``."""
     parser = subparsers.add_parser(
         "denoise",
-        help="learn to remove noise from a signal; the main job",
+        help="train a filter that removes noise, beside the usual ones",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -91,14 +90,21 @@ def add_parser(subparsers):
     )
     group.add_argument("--mode", choices=MODES, help="direction of descent (default bptt)")
     group.add_argument(
-        "--window", type=int, metavar="STEPS", help="with --mode windowed (default 128)"
+        "--window",
+        type=int,
+        metavar="STEPS",
+        help="length of a window, for --mode windowed (default 128)",
     )
     group.add_argument(
         "--lookahead", type=int, metavar="K", help="samples that the filter may wait (default 0)"
     )
-    group.add_argument("--epochs", type=int, metavar="N", help="updates (default 5000)")
-    group.add_argument("--seed", type=int, metavar="N", help="of all random numbers (default 0)")
-    group.add_argument("--dtype", choices=("float32", "float64"), help="(default float32)")
+    group.add_argument("--epochs", type=int, metavar="N", help="updates to make (default 5000)")
+    group.add_argument(
+        "--seed", type=int, metavar="N", help="seed of all random numbers (default 0)"
+    )
+    group.add_argument(
+        "--dtype", choices=("float32", "float64"), help="precision (default float32)"
+    )
     group = parser.add_argument_group("what is written")
     which = group.add_mutually_exclusive_group()
     which.add_argument(
@@ -111,12 +117,16 @@ def add_parser(subparsers):
     which.add_argument(
         "--reproduce",
         action="store_true",
-        help="the published run beside its figures; exit status 1 if a loss is off by over 0.1 %%",
+        help="repeat a published run; exit status 1 if a loss is off by more than 0.1 %%",
     )
     which.add_argument(
-        "--preset", choices=("long",), help="long: 500 samples, four continuous poles, 5000 epochs"
+        "--preset",
+        choices=("long",),
+        help="long: the longer published run, 500 samples and four continuous poles",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer epochs and draws: a try-out")
+    parser.add_argument(
+        "--quick", action="store_true", help="500 epochs, 8 draws of noise: a first look"
+    )
     parser.set_defaults(run=run)
 
 

@@ -59,7 +59,7 @@ def add_parser(subparsers):
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="ops to check (default: all)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of all random numbers (default 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default 0)"
     )
     parser.add_argument("--json", metavar="FILE", help="write every check to FILE as well")
     parser.add_argument("--verbose", action="store_true", help="a row for every example")

@@ -71,7 +71,7 @@ def _print_log(run, log):
             ours, theirs = complex(run.params_log[epoch][symbol][channel]), complex(*entry[name])
             last_place = max(last_place, _units(ours, theirs, 3))
             shown.append(f"{name} {_complex(ours, 3)} ({_complex(theirs, 3)})")
-        print(f"  channel {channel}  " + "  ".join(shown))
+        print(f"  pole {channel}  " + "  ".join(shown))
     return worst, last_place
 
 

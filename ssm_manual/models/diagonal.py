@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_manual import _validate
+from ssm_manual._modes import MODES
 from ssm_manual.ops import discretize, loss, scan, ssm, vandermonde
 
 __all__ = ["DiagonalSSM"]
@@ -366,8 +367,6 @@ class DiagonalSSM:
         ValueError
             If an argument does not fit.
         """
-        from ssm_manual.training.descent import MODES
-
         _validate.one_of("mode", mode, MODES)
         if mode != "windowed" and window is not None:
             raise ValueError(f"window is {window!r}; it goes with mode='windowed' alone")

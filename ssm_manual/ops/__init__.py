@@ -11,6 +11,7 @@ cotangents, in which None stands for zeros. Gradients of complex arguments follo
 """
 
 from ssm_manual.ops import (
+    causal,
     convolve,
     discretize,
     kernels,
@@ -24,6 +25,7 @@ from ssm_manual.ops.registry import PAIRS
 
 __all__ = [
     "PAIRS",
+    "causal",
     "convolve",
     "discretize",
     "kernels",

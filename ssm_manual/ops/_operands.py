@@ -35,16 +35,19 @@ class Operands(NamedTuple):
     def cotangents(self, grad_out):
         """Check ``(grad_y, grad_x_last)``."""
         grad_y, grad_x_last = _validate.cotangents(grad_out, "grad_y", "grad_x_last")
-        y_like = np.broadcast_to(np.zeros((), self.y_dtype), self.u.shape)
+        y_like = _validate.stand_in(self.u.shape, self.y_dtype)
         return (
             _validate.plain(_validate.cotangent("grad_y", grad_y, y_like)),
             _validate.plain(_validate.cotangent("grad_x_last", grad_x_last, self.x0)),
         )
 
     def pull_back(self, *grads):
-        """Gradients in the shapes and fields of the given arguments [COMPLEX-4, COMPLEX-5]."""
+        """Gradients in the shapes and fields of the given arguments [COMPLEX-4, COMPLEX-5].
+
+        None stays None, and an argument that was left out has none.
+        """
         return tuple(
-            None if argument is None else _validate.unbroadcast(grad, argument)
+            None if argument is None or grad is None else _validate.unbroadcast(grad, argument)
             for grad, argument in zip(grads, self.given)
         )
 
@@ -73,7 +76,7 @@ def operands(A_bar, B_bar, C, D, u, x0, real):
             f"A_bar {A_bar.shape}, B_bar {B_bar.shape} and C {C.shape} have the shape {weights} in "
             f"common; it must broadcast to (H, N) with H = {H}, the channels of u, and N at least 1"
         )
-    complex_dtype = np.dtype(np.complex64 if u.dtype in _validate.SINGLE else np.complex128)
+    complex_dtype = np.result_type(u.dtype, np.complex64)
     y_dtype = complex_dtype.type(0).real.dtype if real else complex_dtype
     if D is not None and D.shape not in ((), (1,), (H,)):
         raise ValueError(f"D has shape {D.shape}; it must be ({H},) = (H,), or a scalar")

@@ -17,14 +17,6 @@ from ssm_manual.ops.registry import Example, register
 __all__ = ["half_mse", "half_mse_fwd", "half_mse_vjp", "mse", "mse_fwd", "mse_vjp"]
 
 
-class Residuals(NamedTuple):
-    """What the backward pass needs."""
-
-    error: np.ndarray  # saved, not recomputed: it is the gradient but for a factor
-    target_is_real: bool
-    factor: float
-
-
 def half_mse(prediction, target):
     """``(1 / 2n) sum |prediction - target|^2`` [LOSS-1].
 
@@ -51,6 +43,24 @@ def half_mse(prediction, target):
     return half_mse_fwd(prediction, target)[0]
 
 
+class Residuals(NamedTuple):
+    """What the backward pass needs."""
+
+    error: np.ndarray  # saved, not recomputed: it is the gradient but for a factor
+    target_is_real: bool
+    factor: float
+
+
+def half_mse_fwd(prediction, target):
+    """`half_mse` and its residuals."""
+    return _forward(prediction, target, 0.5)
+
+
+def half_mse_vjp(residuals, grad_loss):
+    """Gradients to prediction and target: ``grad_loss e / n`` and its negative [LOSS-1]."""
+    return _backward(residuals, grad_loss)
+
+
 def mse(prediction, target):
     """``(1 / n) sum |prediction - target|^2`` [LOSS-2].
 
@@ -75,16 +85,6 @@ def mse(prediction, target):
     5.0
     """
     return mse_fwd(prediction, target)[0]
-
-
-def half_mse_fwd(prediction, target):
-    """`half_mse` and its residuals."""
-    return _forward(prediction, target, 0.5)
-
-
-def half_mse_vjp(residuals, grad_loss):
-    """Gradients to prediction and target: ``grad_loss e / n`` and its negative [LOSS-1]."""
-    return _backward(residuals, grad_loss)
 
 
 def mse_fwd(prediction, target):

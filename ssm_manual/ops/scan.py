@@ -24,8 +24,9 @@ import numpy as np
 
 from ssm_manual import _validate, reference
 from ssm_manual._numba import flushed, jit, parallel_jit, prange, project
+from ssm_manual.ops._examples import operator_calls
 from ssm_manual.ops._operands import Operands, operands
-from ssm_manual.ops.registry import Example, register
+from ssm_manual.ops.registry import register
 
 __all__ = ["scan", "scan_fwd", "scan_vjp"]
 
@@ -52,8 +53,8 @@ def scan(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
     x0 : array_like, optional
         State before the first sample, (batch, H, N); None is zero.
     real : bool
-        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False: ``y = C
-        x + D u``, complex.
+        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False:
+        ``y = C x + D u``, complex.
     horizon : int, optional
         Changes the backward pass alone: the adjoint state looks ahead over this many steps, its own
         included [TRUNC-1]. None is all of them, the gradient. A truncated direction is the gradient
@@ -247,51 +248,11 @@ def _channel(weights, h):
     return A[h], B[h], C[h], D[h], A_horizon[h]
 
 
-def _examples(rng):
-    def complex_normal(*shape):
-        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-
-    def poles(*shape, low=0.5, length=1):
-        # Moduli that leave a visible trace of x0 after all steps: more damped ones drown in
-        # rounding.
-        return rng.uniform(low, 1, shape) ** (2 / (length + 1)) * np.exp(
-            2j * np.pi * rng.random(shape)
-        )
-
-    linear = (("B_bar", "D"), ("C", "D"), ("u", "x0"))
-    for batch, H, N, L in [(1, 1, 1, 1), (3, 2, 4, 2), (2, 1, 7, 17), (3, 2, 4, 64), (1, 2, 3, 65)]:
-        weights = poles(H, N, length=L), complex_normal(H, N), complex_normal(H, N)
-        size = f"batch {batch}, H {H}, N {N}, L {L}"
-        u, D, x0 = rng.standard_normal((batch, H, L)), rng.standard_normal(H), None
-        yield Example((*weights, D, u, x0), {"real": True}, f"real, {size}")
-        u, D, x0 = complex_normal(batch, H, L), complex_normal(H), complex_normal(batch, H, N)
-        yield Example((*weights, D, u, x0), {"real": False}, f"complex, x0, {size}", linear[2:])
-    u, x0 = rng.standard_normal((2, 3, 20)), complex_normal(2, 3, 4)
-    shared = (
-        poles(4, length=20),
-        complex_normal(1, 4),
-        complex_normal(3, 4),
-        rng.standard_normal(()),
-        u,
-        x0,
-    )
-    yield Example(shared, {"real": True}, "spectrum shared by the channels, x0", linear[2:])
-    real_poles = (
-        rng.uniform(0.5, 1, (3, 4)) ** 0.1,
-        rng.standard_normal((3, 4)),
-        complex_normal(3, 4),
-    )
-    yield Example((*real_poles, None, u, x0), {"real": True}, "real poles, no D", linear[2:])
-    weights = poles(1, 2, low=0.99), complex_normal(1, 2), complex_normal(1, 2)
-    u = rng.standard_normal((1, 1, 1047))
-    yield Example((*weights, None, u, None), {"real": True}, "L 1047, |A_bar| in [0.99, 1)")
-
-
 register(
     "scan",
     scan_fwd,
     scan_vjp,
     reference=reference.scan.scan,
-    examples=_examples,
+    examples=operator_calls,
     arguments=("A_bar", "B_bar", "C", "D", "u", "x0"),
 )

@@ -8,12 +8,19 @@ from typing import NamedTuple
 
 from ssm_manual import _validate, reference
 from ssm_manual.ops import convolve, scan
+from ssm_manual.ops._examples import operator_calls
 from ssm_manual.ops.registry import Example, register
 
 __all__ = ["VIEWS", "apply", "apply_fwd", "apply_vjp"]
 
+#: The views by name, each with its vjp.
+_VIEWS = {
+    "scan": (scan.scan_fwd, scan.scan_vjp),
+    "convolution": (convolve.convolve_fwd, convolve.convolve_vjp),
+}
+
 #: The names that ``view`` takes.
-VIEWS = ("auto", "scan", "convolution")
+VIEWS = ("auto", *_VIEWS)
 
 
 def apply(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
@@ -33,8 +40,8 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
     view : {"auto", "scan", "convolution"}
         How the operator is applied. ``auto`` takes the faster by measurement.
     real : bool
-        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False: ``y = C
-        x + D u``, complex.
+        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False:
+        ``y = C x + D u``, complex.
 
     Returns
     -------
@@ -77,9 +84,16 @@ def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
     _validate.one_of("view", view, VIEWS)
     if view == "auto":
         view = _faster(getattr(u, "shape", ()))
-    forward = scan.scan_fwd if view == "scan" else convolve.convolve_fwd
+    forward, _ = _VIEWS[view]
     out, residuals = forward(A_bar, B_bar, C, D, u, x0, real=real)
     return out, Residuals(view, residuals)
+
+
+def apply_vjp(residuals, grad_out):
+    """Gradients to A_bar, B_bar, C, D, u and x0 from the cotangents of ``(y, x_last)``."""
+    view, of_view = residuals
+    _, backward = _VIEWS[view]
+    return backward(of_view, grad_out)
 
 
 def _faster(shape):
@@ -88,16 +102,9 @@ def _faster(shape):
     return "convolution" if shared else "scan"
 
 
-def apply_vjp(residuals, grad_out):
-    """Gradients to A_bar, B_bar, C, D, u and x0 from the cotangents of ``(y, x_last)``."""
-    view, of_view = residuals
-    backward = scan.scan_vjp if view == "scan" else convolve.convolve_vjp
-    return backward(of_view, grad_out)
-
-
 def _examples(rng):
     for view in VIEWS:
-        for example in list(scan._examples(rng))[2:5]:
+        for example in list(operator_calls(rng))[2:5]:
             note = f"{view}: {example.note}"
             yield Example(example.args, {**example.options, "view": view}, note)
 

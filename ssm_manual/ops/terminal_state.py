@@ -17,6 +17,7 @@ import numpy as np
 from ssm_manual import _validate, reference
 from ssm_manual._numba import FLUSH_EVERY, flushed, jit
 from ssm_manual.ops import vandermonde
+from ssm_manual.ops._examples import complex_normal, lasting_poles
 from ssm_manual.ops._operands import Operands, operands
 from ssm_manual.ops.registry import Example, register
 
@@ -76,13 +77,10 @@ def terminal_state_vjp(residuals, grad_x_last):
     # sum_n conj(B_bar A_bar^(L-1-t)) g is a kernel run backwards in time [STATE-4].
     grad_u = vandermonde.kernel(op.A.conj(), op.B.conj(), g, L, real=False)[..., ::-1]
     grad_x0 = np.conj(op.A**L) * g  # [STATE-5]
-    A_bar, B_bar, _, _, u, x0 = op.given
-    return (
-        _validate.unbroadcast(grad_A, A_bar),
-        _validate.unbroadcast(grad_B, B_bar),
-        _validate.unbroadcast(grad_u, u),
-        None if x0 is None else _validate.unbroadcast(grad_x0, x0),
+    grad_A, grad_B, _, _, grad_u, grad_x0 = op.pull_back(
+        grad_A, grad_B, None, None, grad_u, grad_x0
     )
+    return grad_A, grad_B, grad_u, grad_x0
 
 
 @jit
@@ -100,26 +98,20 @@ def _weighted_sums(A, u, w, slope):
 
 
 def _examples(rng):
-    def complex_normal(*shape):
-        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-
     linear = (("B_bar",), ("u", "x0"))
     for batch, H, N, L in [(1, 1, 1, 1), (3, 2, 4, 2), (2, 1, 7, 17), (3, 2, 4, 64)]:
-        # Moduli that leave a visible trace of x0 after L steps: more damped ones drown in rounding.
-        A = rng.uniform(0.5, 1, (H, N)) ** (2 / (L + 1)) * np.exp(2j * np.pi * rng.random((H, N)))
-        B, x0 = complex_normal(H, N), complex_normal(batch, H, N)
+        A, B = lasting_poles(rng, H, N, length=L), complex_normal(rng, H, N)
+        u, x0 = complex_normal(rng, batch, H, L), complex_normal(rng, batch, H, N)
         size = f"batch {batch}, H {H}, N {N}, L {L}"
-        yield Example((A, B, complex_normal(batch, H, L), x0), {}, f"complex u, {size}", linear[1:])
-        yield Example(
-            (A, B, rng.standard_normal((batch, H, L)), None), {}, f"real u, {size}", linear
-        )
+        yield Example((A, B, u, x0), {}, f"complex u, {size}", linear[1:])
+        yield Example((A, B, u.real.copy(), None), {}, f"real u, {size}", linear)
 
 
 register(
     "terminal_state",
     terminal_state_fwd,
     terminal_state_vjp,
-    reference=reference.convolve.terminal_state,
+    reference=reference.terminal_state.terminal_state,
     examples=_examples,
     arguments=("A_bar", "B_bar", "u", "x0"),
 )

@@ -7,12 +7,14 @@ Backward, the two moments of [KERNEL-5] per mode, by Horner's rule [VAND-2]. Der
 docs/derivations/vandermonde.md. Cost: O(N L) a channel, forward and backward.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from ssm_manual import _validate, reference
 from ssm_manual._numba import FLUSH_EVERY, flushed, jit, project
+from ssm_manual.ops._examples import complex_normal, discrete_poles
 from ssm_manual.ops.registry import Example, register
 
 __all__ = ["kernel", "kernel_fwd", "kernel_vjp"]
@@ -69,7 +71,7 @@ def kernel_fwd(A_bar, B_bar, C, length, *, real=True):
             f"A_bar, B_bar and C have the common shape {shape}; it must be S + (N,), N at least 1"
         )
     length = _validate.integer("length", length, minimum=0)
-    complex_dtype = np.complex64 if A_bar.dtype in _validate.SINGLE else np.complex128
+    complex_dtype = np.result_type(A_bar.dtype, np.complex64)
     A, B, c = (
         np.array(np.broadcast_to(a, shape), complex_dtype, order="C").reshape(-1, shape[-1])
         for a in (A_bar, B_bar, C)
@@ -78,7 +80,7 @@ def kernel_fwd(A_bar, B_bar, C, length, *, real=True):
     K = np.empty((A.shape[0], length), dtype)
     _sum_modes(A, (2 * B if real else B) * c, K)  # the 2 of [VAND-1], once
     K = K.reshape(*shape[:-1], length)
-    K_like = np.broadcast_to(np.zeros((), dtype), K.shape)
+    K_like = _validate.stand_in(K.shape, dtype)
     return K, Residuals(A, (A_bar, B_bar, C), K_like, bool(real))
 
 
@@ -92,7 +94,7 @@ def kernel_vjp(residuals, grad_K):
     gain = A.real.dtype.type(2 if real else 1)
     m0, m1 = (gain * m.reshape(shape) for m in (m0, m1))
     return (
-        _validate.unbroadcast(np.conj(C * B_bar) * m1, A_bar),
+        _validate.unbroadcast(np.conj(C * B_bar) * m1, A_bar),  # [VAND-2]
         _validate.unbroadcast(np.conj(C) * m0, B_bar),
         _validate.unbroadcast(np.conj(B_bar) * m0, C),
         None,
@@ -134,20 +136,16 @@ def _moments_of_modes(A, grad_K, m0, m1):
 
 
 def _examples(rng):
-    def complex_normal(*shape):
-        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-
-    def poles(*shape, low=0.5):
-        return rng.uniform(low, 1, shape) * np.exp(2j * np.pi * rng.random(shape))
-
+    draw = partial(complex_normal, rng)
+    poles = partial(discrete_poles, rng)
     linear = (("B_bar",), ("C",))
     for real in (True, False):
         for H, N, L in [(1, 1, 1), (2, 4, 2), (3, 7, 17), (2, 4, 64)]:
-            args = poles(H, N), complex_normal(H, N), complex_normal(H, N), L
+            args = poles(H, N), draw(H, N), draw(H, N), L
             yield Example(args, {"real": real}, f"real={real}, H {H}, N {N}, L {L}", linear)
-        args = poles(4), complex_normal(1, 4), complex_normal(2, 3, 4), 9
+        args = poles(4), draw(1, 4), draw(2, 3, 4), 9
         yield Example(args, {"real": real}, f"real={real}, broadcast", linear)
-    args = poles(1, 2, low=0.99), complex_normal(1, 2), complex_normal(1, 2), 1047
+    args = poles(1, 2, low=0.99), draw(1, 2), draw(1, 2), 1047
     yield Example(args, {"real": True}, "L 1047, |A_bar| in [0.99, 1)", linear)
 
 

@@ -1,11 +1,32 @@
 """The slow, obvious versions of every op: loops that a first-year student can follow.
 
-Each file mirrors the file of the same name in `ssm_manual.ops`, with the same functions, the same
-arguments and the same results; each has the op and its hand-derived gradient written as the
-defining sums. NumPy alone is imported: no FFT, no Numba, no cleverness, no validation. The
-notebooks teach from them, the tests compare with them, and the fast versions must equal them.
+Each file mirrors the file of the same name in `ssm_manual.ops`: the op under its own name, and
+``op_vjp(*args, *cotangents)`` as the defining sums. A vjp here returns complex numbers where the
+argument is real, before the sum over broadcast axes: the caller takes both [COMPLEX-4, 5]. NumPy
+alone is imported: no FFT, no Numba, no cleverness, no validation. The notebooks teach from them,
+the tests compare with them, and the fast versions must equal them.
 """
 
-from ssm_manual.reference import convolve, discretize, kernels, loss, scan, ssm, vandermonde
+from ssm_manual.reference import (
+    causal,
+    convolve,
+    discretize,
+    kernels,
+    loss,
+    scan,
+    ssm,
+    terminal_state,
+    vandermonde,
+)
 
-__all__ = ["convolve", "discretize", "kernels", "loss", "scan", "ssm", "vandermonde"]
+__all__ = [
+    "causal",
+    "convolve",
+    "discretize",
+    "kernels",
+    "loss",
+    "scan",
+    "ssm",
+    "terminal_state",
+    "vandermonde",
+]

@@ -1,39 +1,25 @@
-"""Causal convolution by its definition, and the last state as a sum over the input."""
+"""The operator by its kernel: a convolution, the free response of x0, and the feed-through."""
 
 import numpy as np
 
+from ssm_manual.reference.causal import causal, causal_vjp
+from ssm_manual.reference.scan import scan_vjp
+from ssm_manual.reference.terminal_state import terminal_state
+from ssm_manual.reference.vandermonde import kernel
 
-def causal(u, K):
-    """``y_t = sum_{j <= t} K_j u_{t-j}`` along the last axis; the leading axes broadcast."""
+__all__ = ["causal", "causal_vjp", "convolve", "convolve_vjp"]
+
+
+def convolve(A_bar, B_bar, C, D, u, x0=None, *, real=True):
+    """``y = causal(u, K) + 2 Re(C A_bar^(t+1) x0) + D u`` [CONV-6], and the last state."""
     L = u.shape[-1]
-    shape = np.broadcast_shapes(u.shape[:-1], K.shape[:-1])
-    u, K = np.broadcast_to(u, (*shape, L)), np.broadcast_to(K, (*shape, K.shape[-1]))
-    y = np.zeros((*shape, L), np.result_type(u, K))
-    for t in range(L):
-        for j in range(min(t + 1, K.shape[-1])):
-            y[..., t] += K[..., j] * u[..., t - j]
-    return y
-
-
-def causal_vjp(u, K, grad_y):
-    """Correlations [CONV-3] and [CONV-4], before the sum over broadcast axes."""
-    L, M = u.shape[-1], K.shape[-1]
-    grad_u = np.zeros((*grad_y.shape[:-1], L), complex)
-    grad_K = np.zeros((*grad_y.shape[:-1], M), complex)
-    for t in range(L):
-        for j in range(min(t + 1, M)):
-            grad_u[..., t - j] += np.conj(K[..., j]) * grad_y[..., t]
-            grad_K[..., j] += grad_y[..., t] * np.conj(u[..., t - j])
-    return grad_u, grad_K
-
-
-def terminal_state(A_bar, B_bar, u, x0=None):
-    """``x_last = A_bar^L x0 + sum_t A_bar^(L-1-t) B_bar u_t`` [STATE-1]."""
-    L = u.shape[-1]
-    shape = (u.shape[0], *A_bar.shape)
-    x = np.zeros(shape, np.result_type(A_bar, B_bar, u))
+    y = causal(u, kernel(A_bar, B_bar, C, L, real=real))
     if x0 is not None:
-        x += A_bar**L * x0
-    for t in range(L):
-        x += A_bar ** (L - 1 - t) * B_bar * u[:, :, t, None]
-    return x
+        y = y + kernel(A_bar, A_bar * x0, C, L, real=real)
+    if D is not None:
+        y = y + np.broadcast_to(D, u.shape[1])[:, None] * u
+    return y, terminal_state(A_bar, B_bar, u, x0)
+
+
+#: One operator has one gradient [CONV-7].
+convolve_vjp = scan_vjp

@@ -31,6 +31,16 @@ def zoh(A, B, dt):
     return np.exp(z), dt * B * phi1(z)
 
 
+def zoh_vjp(A, B, dt, grad_A_bar, grad_B_bar):
+    """Gradients to A, B and dt [ZOH-5 to 7], for arguments of one common shape."""
+    z = np.asarray(dt * A)
+    dB_bar_dA = dt**2 * B * phi1_slope(z)
+    grad_A = np.conj(dt * np.exp(z)) * grad_A_bar + np.conj(dB_bar_dA) * grad_B_bar
+    grad_B = np.conj(dt * phi1(z)) * grad_B_bar
+    grad_dt = np.real(np.conj(A * np.exp(z)) * grad_A_bar + np.conj(B * np.exp(z)) * grad_B_bar)
+    return grad_A, grad_B, grad_dt
+
+
 def phi1(z):
     """``(exp(z) - 1) / z = sum_k z^k / (k+1)!``; the series where the quotient would cancel."""
     z = np.asarray(z)
@@ -39,3 +49,13 @@ def phi1(z):
         series = series + term
         term = term * z / (k + 2)
     return np.where(np.abs(z) < 1, series, (np.exp(z) - 1) / np.where(z == 0, 1, z))
+
+
+def phi1_slope(z):
+    """``phi1'(z) = (exp(z) - phi1(z)) / z = sum_k (k+1) z^k / (k+2)!`` [ZOH-4]."""
+    z = np.asarray(z)
+    series, term = np.zeros_like(z), np.ones_like(z) / 2
+    for k in range(30):
+        series = series + (k + 1) * term
+        term = term * z / (k + 3)
+    return np.where(np.abs(z) < 1, series, (np.exp(z) - phi1(z)) / np.where(z == 0, 1, z))

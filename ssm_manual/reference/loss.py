@@ -9,6 +9,17 @@ def half_mse(prediction, target):
     return total / (2 * prediction.size)
 
 
+def half_mse_vjp(prediction, target, grad_loss):
+    """Gradients to prediction and target, ``e / n`` and its negative, times grad_loss."""
+    grad = grad_loss * (prediction - target) / prediction.size
+    return grad, -grad
+
+
 def mse(prediction, target):
     """``sum |e|^2 / n`` with e = prediction - target."""
     return 2 * half_mse(prediction, target)
+
+
+def mse_vjp(prediction, target, grad_loss):
+    """Gradients to prediction and target, ``2 e / n`` and its negative, times grad_loss."""
+    return half_mse_vjp(prediction, target, 2 * grad_loss)

@@ -24,8 +24,8 @@ def scan(A_bar, B_bar, C, D, u, x0=None, *, real=True):
     return y, x_last
 
 
-def bptt(A_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True, horizon=None):
-    """Every gradient of `scan`, all states stored; a horizon is summed as it is written [TRUNC-1].
+def scan_vjp(A_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True, horizon=None):
+    """Gradients of `scan`, all states stored; a horizon is summed as it is written [TRUNC-1].
 
     Returns gradients to A_bar, B_bar, C, D, u, x0 (complex where the argument is real: the caller
     takes the real part).

@@ -1,0 +1,1 @@
+"""Signals with known truth, the denoising protocol, and the published runs."""

@@ -1,9 +1,10 @@
 """Two published training runs, rebuilt from their descriptions.
 
-The short run: four poles, 20 samples, 10,000 epochs in complex64, a one-step direction in place of
-the gradient. Its log and verification table, as printed by its authors, are in
-``ssm_manual/data/published_log.json``. The long run: 500 samples, four continuous poles through the
-bilinear map.
+Both are demonstrations of zig-sashimi (https://github.com/sssssqew/zig-sashimi, commit 36a60cf),
+which this package calls the published engine. The short run: four poles, 20 samples, 10,000 epochs
+in complex64, a one-step direction in place of the gradient. Its log and verification table, as
+printed by its authors, are in ``ssm_manual/data/published_log.json``. The long run: 500 samples,
+four continuous poles through the bilinear map.
 """
 
 import json

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssm_manual import _validate
+from ssm_manual._modes import MODES
 
 __all__ = ["MODES", "RATES", "STAGES", "TrainedFilter", "train"]
-
-MODES = ("bptt", "windowed", "one_step", "convolution")
 
 #: Learning rates, for input of power one (noise included); chosen by the error on training parts
 #: alone.

@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_manual import _validate
+from ssm_manual._modes import MODES
 from ssm_manual.training import fused
 from ssm_manual.training.clamp import clamp_continuous, clamp_discrete
 
 __all__ = ["DEFAULT_RATES", "MODES", "DivergenceError", "History", "fit"]
-
-#: How the gradient is formed; see `fit`.
-MODES = ("bptt", "windowed", "one_step", "convolution")
 
 #: Learning rates, each parameter's own. That of dt applies to its logarithm, so that dt stays
 #: positive.
@@ -364,7 +362,7 @@ def _window(mode, window, length):
     if window is not None and mode != "windowed":
         raise ValueError(f"window is {window!r}; it goes with mode='windowed' alone")
     if mode == "one_step":
-        return 1
+        return 1  # [TRUNC-4]
     if mode == "windowed":
         return min(
             length,

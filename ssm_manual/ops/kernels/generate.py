@@ -1,10 +1,12 @@
 """``generate``: K_t = C A_bar^t B_bar by the method of your choice, and its gradient."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from ssm_manual import _validate, reference
+from ssm_manual.ops._examples import complex_normal, discrete_poles
 from ssm_manual.ops.kernels.log import log
 from ssm_manual.ops.kernels.log_parallel import log_parallel
 from ssm_manual.ops.kernels.moments import moments
@@ -14,8 +16,17 @@ from ssm_manual.ops.registry import Example, register
 
 __all__ = ["METHODS", "generate", "generate_fwd", "generate_vjp"]
 
+#: The methods that are one kernel, by name; ``auto`` is the fastest and the most precise of them.
+_KERNELS = {
+    "auto": recursive,
+    "naive": naive,
+    "recursive": recursive,
+    "log": log,
+    "log_parallel": log_parallel,
+}
+
 #: The names that ``method`` takes.
-METHODS = ("auto", "naive", "recursive", "log", "log_parallel", "hybrid")
+METHODS = (*_KERNELS, "hybrid")
 
 #: Samples; 2^40 complex numbers are 16 TB.
 LONGEST = 2**40
@@ -78,8 +89,7 @@ class Residuals(NamedTuple):
     B_bar: np.ndarray
     C: np.ndarray
     support: np.ndarray  # samples a pole that were not cut off
-    # an array of the output's shape and dtype that owns no memory, to check the cotangent
-    K_like: np.ndarray
+    K_like: np.ndarray  # the output's shape and dtype, owning no memory
 
 
 def generate_fwd(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0, threshold=None):
@@ -112,7 +122,7 @@ def generate_fwd(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0
     _choose(method, length, threshold)(A, B, c, support, rows)
     if not direct:
         out[...] = (rows if out.dtype.kind == "c" else rows.real).reshape(out.shape)
-    K_like = np.broadcast_to(np.zeros((), dtype), (*shape, length))
+    K_like = _validate.stand_in((*shape, length), dtype)
     return out, Residuals(A_bar, B_bar, C, support, K_like)
 
 
@@ -136,13 +146,12 @@ def generate_vjp(residuals, grad_K):
 def _choose(method, length, threshold):
     if method == "hybrid":  # [KERNEL-9]
         return recursive if length <= threshold else log_parallel
-    kernels = {"naive": naive, "recursive": recursive, "log": log, "log_parallel": log_parallel}
-    return kernels.get(method, recursive)  # auto
+    return _KERNELS[method]
 
 
 def _rows(a, shape):
     """One contiguous complex value a row: kernels see one type for each precision."""
-    dtype = np.complex64 if a.dtype in _validate.SINGLE else np.complex128
+    dtype = np.result_type(a.dtype, np.complex64)
     return np.array(np.broadcast_to(a, shape), dtype, order="C").reshape(-1)
 
 
@@ -163,23 +172,19 @@ def _support(A, length, cutoff):
 
 
 def _examples(rng):
-    def complex_normal(shape):
-        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-
-    def poles(shape, low, high):
-        return rng.uniform(low, high, shape) * np.exp(2j * np.pi * rng.random(shape))
-
+    draw = partial(complex_normal, rng)
+    poles = partial(discrete_poles, rng)
     linear = (("B_bar",), ("C",))
     for length in (1, 2, 17, 64):
-        args = poles((3,), 0.5, 1), complex_normal((3,)), complex_normal((3,)), length
+        args = poles(3), draw(3), draw(3), length
         yield Example(args, {}, f"L {length}", linear)
-    args = poles((), 0.99, 1), complex_normal(()), complex_normal(()), 1047
+    args = poles(low=0.99), draw(), draw(), 1047
     yield Example(args, {}, "L 1047, |A_bar| in [0.99, 1)", linear)
-    args = poles((2, 3), 0.8, 1.02), complex_normal(3), complex_normal((2, 1)), 33
+    args = poles(2, 3, low=0.8, high=1.02), draw(3), draw(2, 1), 33
     yield Example(args, {}, "broadcast, some |A_bar| > 1", linear)
     args = rng.uniform(-1, 1, 4), rng.standard_normal(4), rng.standard_normal(4), 20
     yield Example(args, {}, "real", linear)
-    args = poles((3,), 0.5, 0.9), complex_normal((3,)), complex_normal((3,)), 300
+    args = poles(3, high=0.9), draw(3), draw(3), 300
     yield Example(args, {"method": "naive", "cutoff": 1e-3}, "cut off at 1e-3", linear)
 
 

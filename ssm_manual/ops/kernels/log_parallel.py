@@ -46,4 +46,4 @@ def log_parallel(A_bar, B_bar, C, support, K):
             continue
         log_A, log_start = np.log(A), np.log(start)
         for t in range(first, min(last, n)):
-            K[row, t] = np.exp(log_start + real(t) * log_A)  # [KERNEL-4]
+            K[row, t] = np.exp(log_start + real(t) * log_A)  # [KERNEL-10]
