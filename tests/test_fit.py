@@ -162,7 +162,7 @@ def test_divergence_in_the_middle_of_a_chunk(rng):
 
 @pytest.mark.parametrize("rows", [0, slice(None)])
 def test_a_loss_of_nan_is_found_at_its_epoch(rng, rows):
-    """The first update leaves C finite, and 2 C infinite: the next output is inf - inf."""
+    """The first update leaves C finite, and 2 C infinite: the next output is inf, or inf - inf."""
     model, u, target = problem(rng, "discrete-real", 2, 30)
     _, grads = model.loss_and_grads(u[rows], target[rows])
     sizes = np.abs(np.stack([grads["C"].real, grads["C"].imag]))
@@ -170,7 +170,7 @@ def test_a_loss_of_nan_is_found_at_its_epoch(rng, rows):
     with pytest.raises(DivergenceError) as caught:
         model.fit(u[rows], target[rows], epochs=50, rates=rates)
     assert caught.value.epoch == 1
-    assert np.isnan(caught.value.loss)
+    assert not np.isfinite(caught.value.loss)
 
 
 @pytest.mark.parametrize("mode", ["bptt", "convolution"])
@@ -180,17 +180,16 @@ def test_a_dt_of_zero_or_infinity_is_found_at_its_epoch(rng, sign, mode):
     model, u, noise = problem(rng, "dt-real", 30)
     y, _, _ = model.forward(u)
 
-    def batches(start, count):  # nothing to learn at first, then a step that is far too long
-        epochs = start + np.arange(count)[:, None]
-        return np.tile(u, (count, 1)), np.where(epochs < 3, y, y + sign * noise)
+    def batches(start, count):  # silence, whose gradient is zero, then a step that is far too long
+        silent = (start + np.arange(count)[:, None]) < 3
+        return np.where(silent, 0, u), np.where(silent, noise, y + sign * noise)
 
-    before = {name: value.copy() for name, value in model.params.items()}
-    rates = dict.fromkeys(gentle(model), 0.0) | {"dt": 1e5}
+    before = bits(model)
+    rates = dict.fromkeys(gentle(model), 0.0) | {"dt": 1e8}
     with pytest.raises(DivergenceError, match="furthest is dt: lower") as caught:
         model.fit(batches, epochs=50, rates=rates, mode=mode)
-    assert caught.value.epoch == 4
-    for name, value in before.items():
-        assert_close(model.params[name], value, 1e-6, names=name)
+    assert caught.value.epoch in (3, 4)  # behind its update, or at the loss that follows
+    assert bits(model) == before
 
 
 def test_a_first_loss_beyond_the_range_of_numbers(rng):

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_manual import _validate
-from ssm_manual._modes import MODES
-from ssm_manual.ops import discretize, loss, scan, ssm, vandermonde
+from ssm_manual.ops import discretize, ssm, vandermonde
 
 __all__ = ["DiagonalSSM"]
 
@@ -182,12 +181,12 @@ class DiagonalSSM:
     @property
     def A_bar(self):
         """Discrete poles, (N,)."""
-        return self._discretise()[0][0]
+        return self.discretise()[0][0]
 
     @property
     def B_bar(self):
         """Discrete input weights, (N,)."""
-        return self._discretise()[0][1]
+        return self.discretise()[0][1]
 
     def kernel(self, length):
         """``K_t = 2 Re sum_n C_n A_bar_n^t B_bar_n`` [VAND-1], without D.
@@ -255,8 +254,8 @@ class DiagonalSSM:
         ValueError
             If a shape or dtype does not fit or a value is not finite.
         """
-        (A_bar, B_bar), discretisation = self._discretise()
-        u = self._sequence("u", u)
+        (A_bar, B_bar), discretisation = self.discretise()
+        u = self.sequence("u", u)
         x0 = self._state("state", state, u.shape)
         rows = u.reshape(math.prod(u.shape[:-1]), 1, u.shape[-1])
         (y, x), operator = ssm.apply_fwd(
@@ -308,7 +307,7 @@ class DiagonalSSM:
         grad_A, grad_B, grad_C, grad_D, grad_u, grad_x0 = ssm.apply_vjp(
             cache.operator, (grad_y, grad_state)
         )
-        grads = self._to_parameters(cache.discretisation, grad_A, grad_B, grad_C, grad_D)
+        grads = self.to_parameters(cache.discretisation, grad_A, grad_B, grad_C, grad_D)
         if grad_x0 is not None:
             grad_x0 = grad_x0.reshape(cache.state_shape)
         return grad_u.reshape(shape), grad_x0, grads
@@ -367,40 +366,9 @@ class DiagonalSSM:
         ValueError
             If an argument does not fit.
         """
-        _validate.one_of("mode", mode, MODES)
-        if mode != "windowed" and window is not None:
-            raise ValueError(f"window is {window!r}; it goes with mode='windowed' alone")
-        u, target = self._sequence("u", u), self._sequence("target", target)
-        if u.size == 0:
-            raise ValueError(f"u has shape {u.shape}; it must not be empty")
-        _validate.shape("target", target, u.shape, meaning="u's")
-        L = u.shape[-1]
-        width = _validate.integer("window", window, minimum=1) if mode == "windowed" else L
-        (A_bar, B_bar), discretisation = self._discretise()
-        weights = A_bar, B_bar, self.params["C"], self.params.get("D")
-        rows = u.reshape(math.prod(u.shape[:-1]), 1, L)
-        pieces, outputs, x = [], [], None
-        for start in range(0, L, width):
-            piece = rows[..., start : start + width]
-            if mode == "convolution":
-                (y, x), kept = ssm.apply_fwd(*weights, piece, x, view="convolution", real=self.real)
-            else:
-                horizon = 1 if mode == "one_step" else None
-                (y, x), kept = scan.scan_fwd(*weights, piece, x, real=self.real, horizon=horizon)
-            pieces.append(kept)
-            outputs.append(y)
-        y = np.concatenate(outputs, axis=-1).reshape(u.shape)
-        value, kept = loss.half_mse_fwd(y, target)
-        grad_y = loss.half_mse_vjp(kept, 1.0)[0].reshape(rows.shape)
-        backward = ssm.apply_vjp if mode == "convolution" else scan.scan_vjp
-        total = None
-        for index, kept in enumerate(pieces):
-            # The state was carried over; its cotangent is not: that is the cut at the window's edge
-            # [TRUNC-3].
-            piece = grad_y[..., index * width : (index + 1) * width]
-            window_grads = backward(kept, (piece, None))[:4]
-            total = window_grads if total is None else _add(total, window_grads)
-        return float(value), self._to_parameters(discretisation, *total)
+        from ssm_manual.training.objective import loss_and_grads
+
+        return loss_and_grads(self, u, target, mode=mode, window=window)
 
     def fit(self, u, target=None, **options):
         """Train in place by plain gradient descent; see `ssm_manual.training.fit` for all options.
@@ -434,18 +402,33 @@ class DiagonalSSM:
 
     # ------------------------------------------------------------------------------------ internals
 
-    def _discretise(self):
+    def discretise(self):
+        """``(A_bar, B_bar)``, and the residuals of the bilinear map where there is one."""
         if self.parameters == "discrete":
             return (self.params["A"], self.params["B"]), None
         return discretize.tustin_fwd(
             self.params["A"], self.params["B"], self.dt, input_scale=self.input_scale
         )
 
-    def _to_parameters(self, discretisation, grad_A, grad_B, grad_C, grad_D):
-        """Gradients by parameter name: through the bilinear map, and from dt to its logarithm."""
-        grads = {"A": grad_A, "B": grad_B, "C": grad_C}
+    def to_parameters(self, discretisation, grad_A_bar, grad_B_bar, grad_C, grad_D):
+        """Gradients by parameter name: through the bilinear map, and from dt to its logarithm.
+
+        Parameters
+        ----------
+        discretisation : NamedTuple or None
+            From `discretise`.
+        grad_A_bar, grad_B_bar, grad_C : ndarray
+            (N,), to what the operator was applied with.
+        grad_D : ndarray or None
+            ().
+
+        Returns
+        -------
+        dict of ndarray
+        """
+        grads = {"A": grad_A_bar, "B": grad_B_bar, "C": grad_C}
         if discretisation is not None:
-            pulled = discretize.tustin_vjp(discretisation, (grad_A, grad_B))
+            pulled = discretize.tustin_vjp(discretisation, (grad_A_bar, grad_B_bar))
             grads["A"], grads["B"], grad_dt = pulled
             grads["log_dt"] = self.dt * grad_dt
         if "D" in self.params:
@@ -463,7 +446,20 @@ class DiagonalSSM:
                 "the unit circle"
             )
 
-    def _sequence(self, name, u):
+    def sequence(self, name, u):
+        """An input or target, checked.
+
+        Parameters
+        ----------
+        name : str
+            For the message.
+        u : array_like
+            (length,) or (batch, length), of the model's precision; real where the output is.
+
+        Returns
+        -------
+        ndarray
+        """
         u, _ = _validate.arrays(**{name: u}, A=self.params["A"], real=(name,) if self.real else ())
         if u.ndim not in (1, 2) or 0 in u.shape[:-1]:
             raise ValueError(f"{name} has shape {u.shape}; it must be (length,) or (batch, length)")
@@ -481,7 +477,3 @@ class DiagonalSSM:
         if name == "grad_state" and grad.dtype.kind != "c":
             raise ValueError(f"{name} has dtype {grad.dtype}; it must be complex, as the state is")
         return _validate.shape(name, grad, shape).reshape(rows)
-
-
-def _add(left, right):
-    return tuple(None if a is None else a + b for a, b in zip(left, right))

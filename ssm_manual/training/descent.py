@@ -2,7 +2,7 @@
 
 Two paths do the same arithmetic. One sequence an epoch, real input and a recurrent mode run in one
 compiled loop (`ssm_manual.training.fused`); everything else (batches, complex input, the
-convolution mode) goes op by op, through the model's own `loss_and_grads`. They are tested against
+convolution mode) goes op by op, through `loss_and_grads`. They are tested against
 each other.
 """
 
@@ -14,6 +14,7 @@ from ssm_manual import _validate
 from ssm_manual._modes import MODES
 from ssm_manual.training import fused
 from ssm_manual.training.clamp import clamp_continuous, clamp_discrete
+from ssm_manual.training.objective import loss_and_grads
 
 __all__ = ["DEFAULT_RATES", "MODES", "DivergenceError", "History", "fit"]
 
@@ -276,8 +277,8 @@ class _Run:
             rows = slice(epoch, epoch + 1) if self.data.batches is not None else slice(None)
             with np.errstate(over="ignore", invalid="ignore"):  # seen by `judge`
                 try:
-                    half, grads = self.model.loss_and_grads(
-                        u[rows], target[rows], mode=self.mode, window=window
+                    half, grads = loss_and_grads(
+                        self.model, u[rows], target[rows], mode=self.mode, window=window
                     )
                 except _validate.NonFiniteError:  # an overflow in the output or on the way back
                     half = np.inf
