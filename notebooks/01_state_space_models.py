@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -415,6 +416,8 @@ plt.show()
 # between pieces one state per pole is passed. It keeps the best of both.
 #
 # ## Derive: states go forward, gradients come back
+#
+# (On a first reading, skip this section: notebooks 2 and 3 bring what it takes for granted.)
 #
 # Suppose a loss depends on every output. How do its gradients pass a cut? The second piece
 # returns, beside the gradients of its parameters, the gradient $g$ with respect to its `x0`. But

@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -183,7 +184,7 @@ print(f"without the conjugate, {np.mean(~downhill):.0%} of these steps lead uphi
 # %% [markdown]
 # *Level lines of the loss; the stars are its two minima. Arrows show the step `-grad`. Left: with
 # the conjugate each arrow crosses the level lines at a right angle, downhill. Right: without it,
-# blue arrows still happen to lead downhill, red ones lead uphill. On the real axis (Im z = 0)
+# blue arrows still happen to lead downhill, orange ones lead uphill. On the real axis (Im z = 0)
 # both figures agree.*
 #
 # ### Three adjoints that always come along
@@ -266,6 +267,9 @@ assert [row.argument for row in report.failures] == ["c", "z"]
 # that: it is the first of three hiding places.
 #
 # ## Make them wrong, and watch
+#
+# The three gradients below are derived in notebooks 3 to 5. We need not understand them yet; only
+# the places where a `conj` stands matter here.
 #
 # Three operators at the heart of a state-space model, each with its derivation elsewhere:
 # Tustin's map [TUSTIN-9], the kernel [KERNEL-6, 7] and the scan [SCAN-4 to 7]. We write each vjp
@@ -614,11 +618,11 @@ plt.show()
 
 # %% [markdown]
 # *Three descents (dots: start, star: goal) on the level lines of the loss. With the conjugate
-# (blue) all arrive. Without it (red) they gather at a point that is no minimum: the loss falls at
-# first and then rises again. Right: the same as loss curves; blue curves below 1e-6 are drawn
+# (blue) all arrive. Without it (orange) they gather at a point that is no minimum: the loss falls
+# at first and then rises again. Right: the same as loss curves; blue curves below 1e-6 are drawn
 # there.*
 #
-# Mind the first red epochs. The loss *falls*: a loss that decreases proves nothing about a
+# Mind the first orange epochs. The loss *falls*: a loss that decreases proves nothing about a
 # gradient. Where other parameters have right gradients, they may even repair some of the damage,
 # and training "works". Only a check against differences tells, with complex parameters, complex
 # data, dt |A| near 1 and random cotangents.

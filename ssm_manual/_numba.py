@@ -15,6 +15,8 @@ Design
 """
 
 import functools
+import hashlib
+import pathlib
 import threading
 import warnings
 
@@ -29,11 +31,23 @@ _cache_warning_given = False
 _parallel_lock = threading.Lock()
 
 
+@functools.cache
+def _sources():
+    """A hash of the package's files: a kernel depends on helpers from other files too."""
+    digest = hashlib.sha256()
+    folder = pathlib.Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def _decorate(function, **options):
     global _cache_warning_given
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
-        return numba.njit(cache=True, **options)(function)
+        kernel = numba.njit(cache=True, **options)(function)
+        _stamp(kernel)
+        return kernel
     except RuntimeError as error:  # "cannot cache function ...: no locator available for file ..."
         if "cache" not in str(error):
             raise
@@ -46,6 +60,19 @@ def _decorate(function, **options):
                 stacklevel=3,
             )
         return numba.njit(**options)(function)
+
+
+def _stamp(kernel):
+    """Let a kernel's cached code stand only while no file of the package has changed.
+
+    Numba compares the kernel's own file alone, so after an upgrade a helper's old code would go on
+    running inside a kernel of an unchanged file.
+    """
+    try:
+        file = kernel._cache._cache_file
+        file._source_stamp = (file._source_stamp, _sources())
+    except AttributeError:  # no cache (the compiler is off), or another Numba: its own rule stands
+        pass
 
 
 def jit(function):

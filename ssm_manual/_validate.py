@@ -30,6 +30,8 @@ class NonFiniteError(ValueError):
 
 def show(value):
     """A short text of a value for an error message."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
     if isinstance(value, np.ndarray) and value.size > 4:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     text = repr(value)

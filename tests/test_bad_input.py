@@ -216,8 +216,8 @@ OPTIONS = [
             (call, {"prediction": u[:0], "target": u[:0]}, "prediction has shape .* not be empty"),
         ]
     ),
-    ("DiagonalSSM", {"A": np.array([0.5, 1.0 + 0j, 0.1])}, "A gives .* inside the unit circle"),
-    ("DiagonalSSM", {"A": np.exp(1j * np.arange(3.0))}, "A gives .* inside the unit circle"),
+    ("DiagonalSSM", {"A": np.array([0.5, 1.0 + 0j, 0.1])}, "A holds .* inside the unit circle"),
+    ("DiagonalSSM", {"A": np.exp(1j * np.arange(3.0))}, "A holds .* inside the unit circle"),
     ("DiagonalSSM", {"A": A}, r"A has shape \(1, 3\)"),
     ("DiagonalSSM", {"A": A[0, :0]}, r"A has shape \(0,\)"),
     ("DiagonalSSM", {"A": 0.5}, r"A has shape \(\)"),

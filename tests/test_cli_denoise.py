@@ -237,19 +237,31 @@ def test_json_has_no_nan(folder):
 
 @pytest.mark.parametrize(
     ("argv", "called"),
-    [(["--reproduce"], "reproduce"), (["--preset", "long", "--quick"], "preset_long")],
+    [(["--reproduce"], "reproduce"), (["--preset", "long"], "preset_long")],
 )
 def test_published_runs_are_handed_over(argv, called, monkeypatch):
     calls = []
     module = types.ModuleType("ssm_manual.cli.reproduce")
-    module.reproduce = lambda args: calls.append(("reproduce", args.quick)) or 1
-    module.preset_long = lambda args: calls.append(("preset_long", args.quick)) or 0
+    module.reproduce = lambda args: calls.append("reproduce") or 1
+    module.preset_long = lambda args: calls.append("preset_long") or 0
     monkeypatch.setitem(sys.modules, "ssm_manual.cli.reproduce", module)
     import ssm_manual.cli
 
     monkeypatch.setattr(ssm_manual.cli, "reproduce", module, raising=False)
     assert main(["denoise", *argv]) == (called == "reproduce")
-    assert calls == [(called, "--quick" in argv)]
+    assert calls == [called]
+    assert main(["denoise", *argv, "--quick"]) == 2
+
+
+def test_outputs_overwrite_neither_the_recording_nor_each_other(tmp_path, capsys):
+    recording = tmp_path / "b.csv"
+    recording.write_text("1\n2\n")
+    assert main(["denoise", "--signal", str(recording), "--json", str(recording)]) == 2
+    assert "the file of --signal; choose another name" in capsys.readouterr().err
+    assert recording.read_text() == "1\n2\n"
+    both = str(tmp_path / "a.png")
+    assert main(["denoise", "--figure", both, "--json", both]) == 2
+    assert "the file of --figure" in capsys.readouterr().err
 
 
 def test_help_teaches(capsys):

@@ -3,7 +3,10 @@
 Each test runs a fresh interpreter: caches, threads and the compiler's switches belong to a process.
 """
 
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -239,3 +242,31 @@ def test_the_tests_know_the_state_of_the_sources(tmp_path):
     second = source_hash(package)
     (package / "a.py").rename(package / "b.py")
     assert len({first, second, source_hash(package)}) == 3
+
+
+def test_cached_code_does_not_outlive_a_change_of_a_helper(tmp_path):
+    """A failure means that an upgrade would go on running old code."""
+    package = tmp_path / "ssm_manual"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import numpy as np\n"
+        "from ssm_manual.models import DiagonalSSM\n"
+        "m = DiagonalSSM([0.5, 0.9], 1.0, 1.0)\n"
+        "m.fit(np.ones(9), np.zeros(9), epochs=1, rates=dict.fromkeys('ABC', 1e-12), radius=0.25)\n"
+        "print(abs(m.params['A'][1]).round(6))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run():
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return float(done.stdout)
+
+    assert run() == 0.25
+    assert run() == 0.25  # from the cache
+    helper = package / "training" / "clamp.py"
+    text = helper.read_text("utf-8")
+    assert "radius / modulus" in text
+    helper.write_text(text.replace("radius / modulus", "radius / modulus / 2"), "utf-8")
+    assert run() == 0.125

@@ -149,7 +149,7 @@ def test_preset_long(tmp_path, capsys):
     command = ["denoise", "--preset", "long", "--json", str(target), "--figure", str(figure)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "mean |e|²" in printed
+    assert "mean |e|^2" in printed
     assert b"<svg" in figure.read_bytes()
     data = json.loads(target.read_text("utf-8"))
     assert len(data["losses"]) == published.LONG_EPOCHS

@@ -48,7 +48,7 @@ def is_number(x):
 def quotient(a, b):
     """``|a - b| / max(|a|, |b|)`` [CHECK-6]; 0 where both are zero, inf where one is not finite."""
     if a == b:
-        return 0.0
+        return 0.0 if np.isfinite(a) else np.inf
     scale = max(abs(a), abs(b))
     return abs(a - b) / scale if np.isfinite(scale) else np.inf
 

@@ -33,6 +33,9 @@ def main(argv=None):
 
     0: done. 1: a check that the command exists to make has failed. 2: bad input.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without a character shows "?" in its place
+            stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)

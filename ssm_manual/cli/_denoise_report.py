@@ -48,6 +48,11 @@ def table(results):
     lines.append(
         f"* trained here in {seconds:.1f} s; the settings of all are from the training part"
     )
+    if "wavelet shrinkage" not in {score.method for score in first.scores}:
+        lines.append(
+            "  wavelet shrinkage is left out: PyWavelets is not installed "
+            "(pip install 'ssm_manual[examples]')"
+        )
     halvings = max(result.halvings for result in results)
     if halvings:
         times = "once" if halvings == 1 else f"{halvings} times"

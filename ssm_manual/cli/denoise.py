@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 
 import numpy as np
 
@@ -62,6 +63,9 @@ SINUSOIDS = {"length": 1000, "components": 3}
 
 QUICK = {"epochs": 500, "draws": 8}
 
+#: With more, the slowest initial pole is closer to 1 than float32 can tell.
+MOST_POLES = 1000
+
 
 def add_parser(subparsers):
     """Enter the command into the parser of ``ssm-manual``."""
@@ -76,7 +80,8 @@ def add_parser(subparsers):
     group.add_argument(
         "--signal",
         metavar="WHAT",
-        help="sinusoids, ecg, eeg, or a file ending in .csv, .npy or .wav (default sinusoids)",
+        help="a clean signal, to which noise is added: sinusoids, ecg, eeg, or a file ending in "
+        ".csv, .npy or .wav (default sinusoids)",
     )
     group.add_argument(
         "--noise-snr",
@@ -145,10 +150,7 @@ def run(args):
             options["epochs"] = QUICK["epochs"]
     _check(options)
     figure = None if args.no_figure else args.figure or "denoise.png"
-    if figure:
-        _output.check_figure("--figure", figure)
-    if args.json:
-        _output.check_writable("--json", args.json)
+    _check_outputs(figure, args.json, options["signal"])
     recording = _recording(options["signal"], options["seed"])
     results = _compare(recording, options, draws)
     print(_denoise_report.table(results))
@@ -171,13 +173,28 @@ def _published(args):
             option = "--" + name.replace("_", "-")
             which = "--reproduce" if args.reproduce else f"--preset {args.preset}"
             raise ValueError(f"{option} does not go with {which}, whose settings are fixed")
-    if args.figure:
-        _output.check_figure("--figure", args.figure)
-    if args.json:
-        _output.check_writable("--json", args.json)
+    if args.quick:
+        raise ValueError("--quick does not go with a published run, whose settings are fixed")
+    _check_outputs(args.figure, args.json)
     from ssm_manual.cli import reproduce
 
     return reproduce.reproduce(args) if args.reproduce else reproduce.preset_long(args)
+
+
+def _check_outputs(figure, json, signal=None):
+    """Outputs that can be written, and that overwrite neither the recording nor each other."""
+    if figure:
+        _output.check_figure("--figure", figure)
+    if json:
+        _output.check_writable("--json", json)
+    named = {"--signal": signal, "--figure": figure, "--json": json}
+    seen = {}
+    for option, path in named.items():
+        if path is None:
+            continue
+        first = seen.setdefault(os.path.realpath(path), option)
+        if first != option:
+            raise ValueError(f"{option} is {path!r}, the file of {first}; choose another name")
 
 
 def _check(options):
@@ -187,6 +204,8 @@ def _check(options):
             raise ValueError(f"--{name} is {options[name]}; it must be at least {lowest}")
     if not -60 <= options["noise_snr"] <= 120:  # NaN fails too
         raise ValueError(f"--noise-snr is {options['noise_snr']}; it must be from -60 to 120 dB")
+    if options["poles"] > MOST_POLES:
+        raise ValueError(f"--poles is {options['poles']}; it must be at most {MOST_POLES}")
     if options["window"] is not None:
         if options["mode"] != "windowed":
             raise ValueError(f"--window goes with --mode windowed, not with {options['mode']}")
@@ -206,6 +225,8 @@ def _recording(signal, seed):
             f"--signal is {signal!r}; it must be sinusoids, ecg, eeg, or a file ending in .csv, "
             ".npy or .wav"
         )
+    if not os.path.exists(signal):
+        raise ValueError(f"--signal is {signal!r}; there is no such file")
     return signals.read(signal)
 
 
@@ -241,9 +262,13 @@ def _compare(recording, options, draws):
     ):
         for channel, (name, samples) in enumerate(zip(names, recording.samples)):
 
-            def progress(done, loss, first=channel * options["epochs"]):
+            def progress(done, loss, name=name, first=channel * options["epochs"]):
+                if bar.n == 0:  # compilation is over: it does not count as training
+                    bar.start_t = bar.last_print_t = time.time()
                 bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
                 bar.update(first + done - bar.n)
+                if first + done == bar.total or done == options["epochs"]:
+                    bar.set_description(f"{name}: fitting the other methods")
 
             bar.set_description(name)
             results.append(

@@ -133,7 +133,7 @@ def _check(args):
     print(f"\n{len(report)} checks of {ops} ops: {_conclusion(report)}")
     if args.json:
         _output.write_json(args.json, _as_json(report, args.seed))
-        print(f"written: {args.json}")
+        print(f"results: {args.json}")
     return 0 if report else 1
 
 

@@ -50,6 +50,7 @@ def reproduce(args):
         print(f"figure: {args.figure}")
     if args.json is not None:
         _output.write_json(args.json, _results(run, full, worst, last_place, table, passed))
+        print(f"results: {args.json}")
     return 0 if passed else 1
 
 
@@ -176,7 +177,7 @@ def preset_long(args):
         )
     after, _, _ = model.forward(u)
     print(f"long preset: 500 samples, dt 1e-3 s, four continuous poles, {epochs} epochs")
-    print(" epoch   mean |e|²")
+    print(" epoch   mean |e|^2")
     for epoch in sorted({*range(0, epochs, max(1, epochs // 10)), epochs - 1}):
         print(f"{epoch:6d}   {history.losses[epoch]:.5f}")
     print("pole       A before (1/s)         A after (1/s)")
@@ -192,6 +193,7 @@ def preset_long(args):
         }
         losses = [float(x) for x in history.losses]
         _output.write_json(args.json, {"losses": losses, "parameters": parameters})
+        print(f"results: {args.json}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """``DiagonalSSM``: N complex poles side by side, their outputs summed; one input, one output."""
 
+import contextlib
 import math
 from typing import NamedTuple
 
@@ -76,6 +77,8 @@ class DiagonalSSM:
         if (dt is None) != (parameters == "discrete"):
             wanted = "left out" if parameters == "discrete" else "given"
             raise ValueError(f"dt is {dt!r}; with parameters={parameters!r} it must be {wanted}")
+        if parameters == "discrete" and input_scale != "dt":
+            raise ValueError(f"input_scale is {input_scale!r}; it goes with continuous parameters")
         must_be_real = ("D", "dt") if real else ("dt",)
         A, B, C, D, dt = _validate.arrays(
             A=A, B=B, C=C, D=D, dt=dt, real=must_be_real, optional=("D", "dt")
@@ -139,7 +142,9 @@ class DiagonalSSM:
             If an argument does not fit.
         """
         N = _validate.integer("poles", poles, minimum=1)
-        _validate.one_of("dtype", str(dtype), ("float32", "float64"))
+        with contextlib.suppress(TypeError):  # the next line says what it must be
+            dtype = np.dtype(dtype).name
+        _validate.one_of("dtype", dtype, ("float32", "float64"))
         _validate.one_of("parameters", parameters, PARAMETERS)
         _validate.flag("skip", skip)
         if not isinstance(rng, np.random.Generator):
@@ -155,7 +160,7 @@ class DiagonalSSM:
             dt = _validate.real_number("dt", dt if dt is not None else np.nan, above=0)
             A = 2 / dt * (A - 1) / (A + 1)
             B = B * (1 - dt * A / 2) / dt
-        precision = np.complex64 if str(dtype) == "float32" else np.complex128
+        precision = np.result_type(dtype, np.complex64)
         A, B, C = (a.astype(precision) for a in (A, B, C))
         return cls(A, B, C, 0.0 if skip else None, dt=dt, parameters=parameters, real=real)
 
@@ -220,7 +225,7 @@ class DiagonalSSM:
         """
         f = np.asarray(_validate.array("frequencies", frequencies, real=True), float)
         delay = np.exp(-2j * np.pi * f)[..., None]
-        A, weight = self.A_bar.astype(complex), (self.B_bar * self.params["C"]).astype(complex)
+        A, weight = self.A_bar.astype(complex), self.B_bar.astype(complex) * self.params["C"]
         H = np.sum(weight / (1 - A * delay), axis=-1)
         if self.real:
             H = H + np.sum(weight.conj() / (1 - A.conj() * delay), axis=-1)
@@ -439,11 +444,16 @@ class DiagonalSSM:
         A = self.params["A"]
         if self.parameters == "continuous" and np.any(A.real >= 0):
             raise ValueError(f"A holds {A[A.real >= 0][0]}; every pole must have Re A < 0")
-        worst = self.A_bar[np.argmax(np.abs(self.A_bar))]
-        if abs(worst) >= 1:
+        if self.parameters == "continuous":
+            self.discretise()  # refuses what overflows; a rounded A_bar decides nothing
+            return
+        # In double precision: NumPy's modulus of a complex64 may be a unit too small.
+        moduli = np.abs(A.astype(complex))
+        worst = A[np.argmax(moduli)]
+        if np.max(moduli) >= 1 - np.finfo(complex).eps:
             raise ValueError(
-                f"A gives the discrete pole {worst}, of modulus {abs(worst)}; it must lie inside "
-                "the unit circle"
+                f"A holds {worst}, of modulus {abs(worst)}; every pole must lie inside the unit "
+                "circle"
             )
 
     def sequence(self, name, u):

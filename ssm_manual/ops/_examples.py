@@ -43,6 +43,8 @@ def operator_calls(rng):
     yield Example(args, {"real": True}, "spectrum shared by the channels, x0", linear[2:])
     A, B = rng.uniform(0.5, 1, (3, 4)) ** 0.1, rng.standard_normal((3, 4))
     yield Example((A, B, C, None, u, x0), {"real": True}, "real poles, no D", linear[2:])
+    args = A, B, C, np.ones(()), u, x0
+    yield Example(args, {"real": False}, "complex output of a real input", linear[2:])
     A = discrete_poles(rng, 1, 2, low=0.99)
     B, C = complex_normal(rng, 1, 2), complex_normal(rng, 1, 2)
     u = rng.standard_normal((1, 1, 1047))

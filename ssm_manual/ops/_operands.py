@@ -17,8 +17,8 @@ __all__ = ["Operands", "operands"]
 class Operands(NamedTuple):
     """The operator's arguments as its kernels take them, and as they were given."""
 
-    A: np.ndarray  # (H, N) complex, contiguous
-    B: np.ndarray  # (H, N)
+    A_bar: np.ndarray  # (H, N) complex, contiguous
+    B_bar: np.ndarray  # (H, N)
     C: np.ndarray  # (H, N), without the factor 2 of real output
     D: np.ndarray  # (H,) of y's dtype; zeros where there is none
     u: np.ndarray  # (batch, H, L), contiguous, real or complex
@@ -30,7 +30,7 @@ class Operands(NamedTuple):
     @property
     def y_dtype(self):
         """Real output is real; complex output has the weights' dtype."""
-        return self.A.real.dtype if self.real else self.A.dtype
+        return self.A_bar.real.dtype if self.real else self.A_bar.dtype
 
     def cotangents(self, grad_out):
         """Check ``(grad_y, grad_x_last)``."""

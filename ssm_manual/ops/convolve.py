@@ -77,14 +77,14 @@ def convolve_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True):
     op = operands(A_bar, B_bar, C, D, u, x0, real)
     L = op.u.shape[-1]
     # A kernel of an empty sequence has one sample that nothing reads.
-    K, kernel = vandermonde.kernel_fwd(op.A, op.B, op.C, max(L, 1), real=real)
+    K, kernel = vandermonde.kernel_fwd(op.A_bar, op.B_bar, op.C, max(L, 1), real=real)
     y, products = causal_fwd(op.u, K)
     y += op.D[:, None] * op.u
     free = None
     if x0 is not None:
-        response, free = vandermonde.kernel_fwd(op.A, op.A * op.x0, op.C, L, real=real)
+        response, free = vandermonde.kernel_fwd(op.A_bar, op.A_bar * op.x0, op.C, L, real=real)
         y += response  # [CONV-6]
-    x_last, terminal = terminal_state.terminal_state_fwd(op.A, op.B, op.u, op.x0)
+    x_last, terminal = terminal_state.terminal_state_fwd(op.A_bar, op.B_bar, op.u, op.x0)
     return (y, x_last), Residuals(op, kernel, products, free, terminal)
 
 
@@ -102,7 +102,7 @@ def convolve_vjp(residuals, grad_out):
     if free is not None:
         for_A, weight, for_C, _ = vandermonde.kernel_vjp(free, grad_y)
         grad_A = grad_A + for_A + np.sum(np.conj(op.x0) * weight, axis=0)  # weight: to A_bar x0
-        grad_x0 = grad_x0 + np.conj(op.A) * weight
+        grad_x0 = grad_x0 + np.conj(op.A_bar) * weight
         grad_C = grad_C + for_C
     return op.pull_back(grad_A, grad_B, grad_C, grad_D, grad_u, grad_x0)
 

@@ -218,7 +218,7 @@ def _expm1(z):
 
 def _phi1(z):
     """``(e^z - 1) / z``, 1 at z = 0."""
-    at_zero = z == 0
+    at_zero = np.abs(z) < np.finfo(z.dtype).tiny  # where a complex quotient overflows, too
     return np.where(at_zero, z.dtype.type(1), _expm1(z) / np.where(at_zero, z.dtype.type(1), z))
 
 

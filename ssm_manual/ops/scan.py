@@ -103,10 +103,10 @@ def scan_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
     batch, H, L = op.u.shape
     x = op.x0.copy()
     y = np.empty(op.u.shape, op.y_dtype)
-    checkpoints = np.empty((batch, H, -(-L // BLOCK), op.A.shape[1]), op.A.dtype)
+    checkpoints = np.empty((batch, H, -(-L // BLOCK), op.A_bar.shape[1]), op.A_bar.dtype)
     readout = 2 * op.C if real else op.C  # the 2 of [SCAN-2], once
     run = _forward_parallel if _worth_threads(op) else _forward_serial
-    run(op.A, op.B, readout, op.D, op.u, x, y, checkpoints)
+    run(op.A_bar, op.B_bar, readout, op.D, op.u, x, y, checkpoints)
     return (y, x), Residuals(op, checkpoints, horizon)
 
 
@@ -115,15 +115,16 @@ def scan_vjp(residuals, grad_out):
     op, checkpoints, horizon = residuals
     grad_y, grad_x_last = op.cotangents(grad_out)
     batch, H, L = op.u.shape
-    N = op.A.shape[1]
+    N = op.A_bar.shape[1]
     horizon = L if horizon is None else min(horizon, L)
     readout = 2 * op.C if op.real else op.C
     adjoint = grad_x_last.copy()  # lambda of the step after; becomes grad_x0
-    grads = np.zeros((3, batch, H, N), op.A.dtype)
+    grads = np.zeros((3, batch, H, N), op.A_bar.dtype)
     grad_D = np.zeros((batch, H), op.y_dtype)
-    grad_u = np.empty(op.u.shape, op.A.dtype if op.u.dtype.kind == "c" else op.A.real.dtype)
+    grad_u = np.empty(op.u.shape, op.A_bar.dtype if op.u.dtype.kind == "c" else op.A_bar.real.dtype)
     run = _backward_parallel if _worth_threads(op) else _backward_serial
-    weights = (op.A, op.B, readout, op.D, op.A.conj() ** horizon)
+    A_horizon = (op.A_bar.astype(complex).conj() ** horizon).astype(op.A_bar.dtype)
+    weights = (op.A_bar, op.B_bar, readout, op.D, A_horizon)
     run(weights, op.u, grad_y, horizon, checkpoints, adjoint, grads, grad_D, grad_u)
     # One fixed order of summation over the batch, whatever the number of threads.
     grad_A, grad_B, grad_C = grads.sum(axis=1)
@@ -134,7 +135,7 @@ def scan_vjp(residuals, grad_out):
 
 def _worth_threads(op):
     batch, H, L = op.u.shape
-    return batch * H > 1 and batch * H * L * op.A.shape[1] >= PARALLEL_FROM
+    return batch * H > 1 and batch * H * L * op.A_bar.shape[1] >= PARALLEL_FROM
 
 
 @jit
@@ -163,7 +164,10 @@ def _backward_row(weights, u, e, horizon, checkpoints, adjoint, grads, grad_u):
     lam = np.empty((BLOCK, N), A.dtype)
     grad_x_last = adjoint.copy()
     carry = np.zeros(N, A.dtype)  # conj(A_bar) lambda_{t+1}
-    grad_D = e.dtype.type(0)
+    grad_D = complex(0)
+    block_A, block_B, block_C = np.empty_like(A), np.empty_like(A), np.empty_like(A)
+    sum_A, sum_B = np.zeros(N, np.complex128), np.zeros(N, np.complex128)
+    sum_C = np.zeros(N, np.complex128)
     for block in range(checkpoints.shape[0] - 1, -1, -1):
         first = block * BLOCK
         steps = min(BLOCK, L - first)
@@ -186,20 +190,28 @@ def _backward_row(weights, u, e, horizon, checkpoints, adjoint, grads, grad_u):
                     lam[i] -= A_horizon * grad_x_last
             for n in range(N):
                 carry[n] = A[n].conjugate() * lam[i, n]
+        # One block's terms first: a running total of all steps would lose the small ones.
+        block_A[:], block_B[:], block_C[:], block_D = 0, 0, 0, e.dtype.type(0)
         for i in range(steps):
             t = first + i
             through = A.dtype.type(0)
             for n in range(N):
-                grad_A[n] += lam[i, n] * x[i, n].conjugate()  # [SCAN-5]
-                grad_C[n] += e[t] * x[i + 1, n].conjugate()  # [SCAN-7]
+                block_A[n] += lam[i, n] * x[i, n].conjugate()  # [SCAN-5]
+                block_C[n] += e[t] * x[i + 1, n].conjugate()  # [SCAN-7]
             for n in range(N):
-                grad_B[n] += lam[i, n] * u[t].conjugate()  # [SCAN-6]
+                block_B[n] += lam[i, n] * u[t].conjugate()  # [SCAN-6]
                 through += B[n].conjugate() * lam[i, n]
             grad_u[t] = project(through + D.conjugate() * e[t], grad_u)  # [SCAN-9]
-            grad_D += e[t] * u[t].conjugate()  # [SCAN-8]
+            block_D += e[t] * u[t].conjugate()  # [SCAN-8]
+        for n in range(N):
+            sum_A[n] += block_A[n]
+            sum_B[n] += block_B[n]
+            sum_C[n] += block_C[n]
+        grad_D += block_D
     if L > 0:
         adjoint[:] = carry  # [SCAN-10]
-    return grad_D
+    grad_A[:], grad_B[:], grad_C[:] = sum_A, sum_B, sum_C
+    return project(grad_D, e)
 
 
 @jit

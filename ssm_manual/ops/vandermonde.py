@@ -104,17 +104,19 @@ def kernel_vjp(residuals, grad_K):
 @jit
 def _sum_modes(A, weight, K):
     rows, N = A.shape
-    value = np.empty(N, A.dtype)
+    value = np.empty(N, np.complex128)
+    a = np.empty(N, np.complex128)
     for row in range(rows):
         value[:] = weight[row]
+        a[:] = A[row]
         for t in range(K.shape[1]):
             if t % FLUSH_EVERY == 0:
                 for n in range(N):
                     value[n] = flushed(value[n])
-            total = A.dtype.type(0)
+            total = complex(0)
             for n in range(N):
                 total += value[n]  # [VAND-1]
-                value[n] = value[n] * A[row, n]
+                value[n] = value[n] * a[n]
             K[row, t] = project(total, K)
 
 
@@ -122,17 +124,17 @@ def _sum_modes(A, weight, K):
 def _moments_of_modes(A, grad_K, m0, m1):
     rows, N = A.shape
     for row in range(rows):
-        m0[row] = 0
-        m1[row] = 0
+        h, d = np.zeros(N, np.complex128), np.zeros(N, np.complex128)
+        w = np.conj(A[row]).astype(np.complex128)
         for t in range(grad_K.shape[1] - 1, -1, -1):
             g = grad_K[row, t]
             for n in range(N):
-                a = A[row, n].conjugate()
-                m1[row, n] = m0[row, n] + a * m1[row, n]  # [KERNEL-8]
-                m0[row, n] = g + a * m0[row, n]
+                d[n] = h[n] + w[n] * d[n]  # [KERNEL-8]
+                h[n] = g + w[n] * h[n]
             if t % FLUSH_EVERY == 0:
                 for n in range(N):
-                    m0[row, n], m1[row, n] = flushed(m0[row, n]), flushed(m1[row, n])
+                    h[n], d[n] = flushed(h[n]), flushed(d[n])
+        m0[row], m1[row] = h, d
 
 
 def _examples(rng):

@@ -21,8 +21,11 @@ of these filters.
 
 import numpy as np
 
+from ssm_manual.tasks.fir import ChosenFIR, LeastSquaresFIR, advance
+
 __all__ = [
     "Butterworth",
+    "ChosenFIR",
     "LeastSquaresFIR",
     "MovingAverage",
     "SavitzkyGolay",
@@ -47,6 +50,7 @@ def available():
         MovingAverage(),
         Butterworth(),
         LeastSquaresFIR(),
+        ChosenFIR(),
         Butterworth(zero_phase=True),
         SavitzkyGolay(),
         Wiener(),
@@ -56,15 +60,6 @@ def available():
     except ImportError:
         return filters
     return [*filters, WaveletShrinkage()]
-
-
-def _advance(y, delay):
-    """``y_{t + delay}``, with zeros after the end."""
-    if delay == 0:
-        return y
-    result = np.zeros_like(y)
-    result[..., :-delay] = y[..., delay:]
-    return result
 
 
 class _Chosen:
@@ -107,7 +102,7 @@ class _Chosen:
 
     def __call__(self, noisy):
         """Restore signals ``(..., length)``."""
-        return _advance(self._apply(np.asarray(noisy, dtype=np.float64), *self.setting), self.delay)
+        return advance(self._apply(np.asarray(noisy, dtype=np.float64), *self.setting), self.delay)
 
     def _prepare(self, clean, noisy, lookahead):
         pass
@@ -280,71 +275,6 @@ class WaveletShrinkage(_Chosen):
         threshold = multiple * sigma * np.sqrt(2 * np.log(length))
         shrunk = [np.sign(d) * np.maximum(np.abs(d) - threshold, 0) for d in details]
         return pywt.waverec([approximation, *shrunk], wavelet, axis=-1)[..., :length]
-
-
-class LeastSquaresFIR:
-    """``y_t = sum_{j < taps} h_j u_{t-j}`` with the h that is best on the training part.
-
-    ``y_t`` estimates the clean sample ``t - lookahead``.
-
-    The normal equations are formed exactly, over all draws and all rows whose target is known, with
-    zeros before the start, as the model has them: no other filter of this length does better there.
-
-    Parameters
-    ----------
-    taps : int
-        Number of coefficients.
-    """
-
-    name = "least-squares FIR"
-    causal = True
-
-    def __init__(self, taps=64):
-        self.taps = taps
-
-    @property
-    def settings(self):
-        """The chosen settings in words."""
-        return f"{self.taps} taps"
-
-    def fit(self, clean, noisy, lookahead):
-        """Solve ``(sum u u^T) h = sum u clean_{t - lookahead}``; cost O(draws length taps^2).
-
-        Parameters
-        ----------
-        clean : ndarray
-            ``(length,)``, about its mean.
-        noisy : ndarray
-            ``(draws, length)``.
-        lookahead : int
-            Samples to wait.
-
-        Returns
-        -------
-        LeastSquaresFIR
-            The filter itself, fitted.
-        """
-        taps, block = self.taps, 2**14
-        gram, right = np.zeros((taps, taps)), np.zeros(taps)
-        for u in noisy:
-            padded = np.concatenate([np.zeros(taps - 1), u])
-            windows = np.lib.stride_tricks.sliding_window_view(padded, taps)  # row t ends with u_t
-            for start in range(lookahead, u.size, block):
-                stop = min(start + block, u.size)
-                rows = np.ascontiguousarray(windows[start:stop])
-                gram += rows.T @ rows
-                right += rows.T @ clean[start - lookahead : stop - lookahead]
-        # lstsq, because without noise a few sinusoids leave the matrix singular
-        self.coefficients = np.linalg.lstsq(gram, right, rcond=None)[0][::-1]
-        self.delay = lookahead
-        return self
-
-    def __call__(self, noisy):
-        """Restore signals ``(..., length)``."""
-        noisy = np.asarray(noisy, dtype=np.float64)
-        rows = noisy.reshape(-1, noisy.shape[-1])
-        restored = [np.convolve(row, self.coefficients)[: row.size] for row in rows]
-        return _advance(np.reshape(restored, noisy.shape), self.delay)
 
 
 def _spread(first, last, count):

@@ -2,7 +2,8 @@
 
 The op-by-op path (`ssm_manual.training.descent`) costs some hundred microseconds of Python an
 epoch, whatever the size; the published run has 10,000 epochs of 80 pole-steps each. Both paths do
-the same arithmetic and are tested against each other.
+the same, to rounding (continuous parameters are discretised in double precision here), and are
+tested against each other.
 
 Design
 ------
@@ -255,6 +256,9 @@ def run(weights, D, log_dt, u, target, gain, window, rates, bounds, stops, best,
         row = epoch % u.shape[0]
         if continuous:
             dt = np.exp(float(log_dt[0]))
+            if not 0 < real(dt) < np.inf:  # dt = 0 would give finite losses, and mean nothing
+                losses[epoch] = np.nan
+                return epoch + 1, DIVERGED
             _tustin(weights[0], weights[1], dt, root, A, B)
         _states(A, B, u[row], x_re, x_im)
         total = _errors(C, D[0], gain, u[row], target[row], x_re, x_im, e_re, e_im)
@@ -277,7 +281,8 @@ def run(weights, D, log_dt, u, target, gain, window, rates, bounds, stops, best,
             grad_dt = _tustin_vjp(weights[0], weights[1], dt, root, grad_A, grad_B)
             log_dt[0] -= rates[4] * real(dt * grad_dt)
             _descend(weights, grads, rates)
-            clamp_continuous(weights[0], np.exp(float(log_dt[0])), bounds[1], bounds[2])
+            dt = np.exp(float(log_dt[0]))
+            clamp_continuous(weights[0], real(dt), bounds[1], bounds[2])
         else:
             _descend(weights, grads, rates)
             clamp_discrete(weights[0], bounds[0])

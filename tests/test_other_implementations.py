@@ -12,9 +12,9 @@ MAPS = {
     "zoh": (discretize.zoh_fwd, discretize.zoh_vjp, {}),
 }
 GRADS = load("torch_jax_ssm_grads.npz")
-ENGINE = load("zig.npz")
-DIAGONAL = load("ss_kernel_diag.npz")
-MINIMAL = load("ss_s4d_minimal.npz")
+ENGINE = load("engine.npz")
+DIAGONAL = load("s4_kernel_diag.npz")
+MINIMAL = load("s4d_minimal.npz")
 
 
 def pairs(a):
