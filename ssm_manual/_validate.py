@@ -15,6 +15,7 @@ The rules, once for the whole package:
 * NaN and infinity are refused everywhere.
 """
 
+import difflib
 import numbers
 import operator
 
@@ -42,7 +43,9 @@ def one_of(name, value, allowed):
     """``value`` if it is one of the ``allowed`` strings (or other hashable values)."""
     if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
         choices = ", ".join(repr(a) for a in allowed)
-        raise ValueError(f"{name} is {show(value)}; it must be one of {choices}")
+        near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"{name} is {show(value)}; it must be one of {choices}{hint}")
     return value
 
 

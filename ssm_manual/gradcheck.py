@@ -141,9 +141,7 @@ def registered(names=None):
 
     names = list(registry.PAIRS) if names is None else list(names)
     for name in names:
-        if name not in registry.PAIRS:
-            known = ", ".join(registry.PAIRS)
-            raise ValueError(f"op is {name!r}; it must be one of: {known}")
+        _validate.one_of("op", name, tuple(registry.PAIRS))
     return [registry.PAIRS[name] for name in names]
 
 

@@ -289,3 +289,8 @@ def test_help_does_not_wait_for_slow_imports():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert main([]) == 2
+    assert "denoise" in capsys.readouterr().out

@@ -484,7 +484,7 @@ def test_check_registry(toys):
     assert not check_registry()
     again = check_registry()
     assert [r.error for r in again if r.op == "right"] == [r.error for r in report]
-    with pytest.raises(ValueError, match="op is 'tustn'; it must be one of: right, wrong"):
+    with pytest.raises(ValueError, match="op is 'tustn'; it must be one of 'right', 'wrong'"):
         check_registry(["tustn"])
 
 
@@ -554,3 +554,8 @@ def test_every_registered_op_on_every_example(name, index):
     calls, rng = gradcheck.registry_examples(pair, 0)
     report = gradcheck.check_example(pair, calls[index], rng=rng)
     assert report, report
+
+
+def test_arguments_come_as_a_tuple():
+    with pytest.raises(ValueError, match=r"args is of type ndarray; it must be a tuple"):
+        gradcheck.check_vjp(lambda x: (x, x), lambda x, g: (g,), np.ones(3))

@@ -10,6 +10,9 @@ from ssm_manual._gradcheck import differences as fd
 
 def argument_names(op_fwd, args, arguments):
     """The arguments' names: given, or those of the op's signature, or numbered."""
+    if not isinstance(args, (tuple, list)):
+        kind = type(args).__name__
+        raise ValueError(f"args is of type {kind}; it must be a tuple of the op's arguments: (x,)")
     if arguments is None:
         try:
             parameters = inspect.signature(op_fwd).parameters.values()
