@@ -13,6 +13,7 @@ from ssm_manual import _validate
 from ssm_manual._modes import MODES
 from ssm_manual.training import fused
 from ssm_manual.training.clamp import clamp_continuous, clamp_discrete
+from ssm_manual.training.data import Data
 from ssm_manual.training.objective import loss_and_grads
 
 __all__ = ["DEFAULT_RATES", "MODES", "DivergenceError", "History", "fit"]
@@ -153,7 +154,7 @@ def fit(
     if progress is not None and not callable(progress):
         raise ValueError(f"progress is {progress!r}; it must be callable, or None")
     epochs = _validate.integer("epochs", epochs, minimum=1)
-    data = _Data(model, u, target)
+    data = Data(model, u, target)
     run = _Run(model, data, rates, mode, window, radius, margin)
     patience = np.inf if patience is None else _validate.integer("patience", patience, minimum=1)
     target_loss = _validate.real_number("target_loss", target_loss, minimum=0)
@@ -188,64 +189,6 @@ def fit(
         if progress is not None:
             progress(done, float(losses[done - 1]))
     return History(losses[:done].copy(), _REASONS[reason])
-
-
-class _Data:
-    """Input and target, given whole or made epoch by epoch."""
-
-    def __init__(self, model, u, target):
-        self.model = model
-        self.batches = u if callable(u) else None
-        self.power = 0.0  # of the first target: a scale for the loss
-        if self.batches is not None:
-            if target is not None:
-                raise ValueError("target is given beside a callable u; the callable returns both")
-            u, target = self._first()
-        else:
-            u, target = self._check(u, target)
-        self.u, self.target = u, target
-        self.length, self.dtype = u.shape[-1], u.dtype
-        self.batch = u.shape[0]
-        self.power = float(np.mean(np.abs(target.astype(np.complex128)) ** 2))
-
-    def _first(self):
-        u, target = self._call(0, 1)
-        self.kept = u, target  # so that the first epoch is not asked for twice
-        return u, target
-
-    def rows(self, start, count):
-        """(count, length) arrays for the epochs from ``start`` on, out of the callable."""
-        u, target = self.kept if (start, count) == (0, 1) else self._call(start, count)
-        if u.shape[1] != self.length or u.dtype != self.dtype:
-            raise ValueError(
-                f"u is a callable that returned rows of {u.shape[1]} samples of {u.dtype}; they "
-                f"must be {self.length} samples of {self.dtype}, as in the first epoch"
-            )
-        return u, target
-
-    def _call(self, start, count):
-        pair = self.batches(start, count)
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise ValueError("u is a callable that must return (u, target)")
-        u, target = self._check(*pair)
-        if u.shape[0] != count:
-            raise ValueError(
-                f"u is a callable that returned {u.shape[0]} rows; it must be {count}, one an epoch"
-            )
-        return u, target
-
-    def _check(self, u, target):
-        if target is None:
-            raise ValueError("target is None; it must be an array of u's shape")
-        model = self.model
-        real = ("u", "target") if model.real else ()
-        u, target, _ = _validate.arrays(u=u, target=target, A=model.params["A"], real=real)
-        if u.ndim not in (1, 2) or u.size == 0:
-            raise ValueError(
-                f"u has shape {u.shape}; it must be (length,) or (batch, length), not empty"
-            )
-        _validate.shape("target", target, u.shape, meaning="u's")
-        return np.atleast_2d(u), np.atleast_2d(target)
 
 
 class _Run:
