@@ -332,7 +332,7 @@ for lookahead in (0, 8):
     }
     for name, (mean, causal, settings) in sorted(table.items(), key=lambda item: -item[1][0]):
         kind = "causal" if causal else "sees all"
-        print(f"  {mean:5.2f} dB  {kind:9s} {name:23s} {settings}")
+        print(f"  {mean:5.2f} dB  {kind:9s} {name:25s} {settings}")
     print(f"  training took {np.mean([r.training_seconds for r in found]):.2f} s a model\n")
 
 # %%
@@ -347,8 +347,9 @@ figure
 #
 # ### Reading it
 #
-# The model lands beside the 64-tap least-squares FIR, and above the other causal filters. Why not
-# above the FIR? Because both are linear and time-invariant, and there is a best one. For filters
+# The model lands beside the two least-squares FIRs (one of 64 taps, one whose length was chosen on
+# the training part), less than 0.1 dB below them, and above the other causal filters. Why not above
+# the FIR? Because all three are linear and time-invariant, and there is a best one. For filters
 # that look back over a given number of samples we can compute it, and even let it cheat: fit the
 # taps $h$ *on the held-out part itself*, against the expectation over all noise,
 #
@@ -356,8 +357,8 @@ figure
 # \qquad
 # \text{expected error} = \sum_t (w_t^{\mathsf T} h - \text{clean}_t)^2 + n \sigma^2 |h|^2 ,$$
 #
-# where $w_t$ holds the clean samples that the filter sees and $n$ is the number of rows. No causal
-# filter of that length can do better there.
+# where $w_t$ holds the clean samples that the filter sees and $n$ is the number of rows. No FIR of
+# that length and patience does better there, in expectation over the noise.
 
 
 # %%
