@@ -26,7 +26,16 @@ import importlib
 
 from ssm_manual._version import __version__
 
-_SUBMODULES = ("gradcheck", "models", "ops", "plots", "reference", "tasks", "training")
+_SUBMODULES = (
+    "checkpoint",
+    "gradcheck",
+    "models",
+    "ops",
+    "plots",
+    "reference",
+    "tasks",
+    "training",
+)
 
 __all__ = ["__version__", *_SUBMODULES]
 

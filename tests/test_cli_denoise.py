@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssm_manual import _files
 from ssm_manual.cli import _output, main
 from ssm_manual.tasks import trained_filter
 
@@ -199,7 +200,7 @@ def test_a_folder_that_cannot_be_written(folder, monkeypatch, capsys):
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_output.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(_files.tempfile, "TemporaryFile", refuse)
     assert main([*QUICK, "--json", "a.json", "--no-figure"]) == 2
     assert "--json is 'a.json', but nothing can be written there: Permission denied" in (
         capsys.readouterr().err
@@ -218,10 +219,10 @@ def test_a_file_is_replaced_whole_or_not_at_all(folder):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        _output.write_atomically(path, fail)
+        _files.write_atomically(path, fail)
     assert path.read_text() == "before"
     assert os.listdir(folder) == ["a.txt"]
-    _output.write_atomically(path, lambda file: file.write(b"after"))
+    _files.write_atomically(path, lambda file: file.write(b"after"))
     assert path.read_text() == "after"
     assert os.listdir(folder) == ["a.txt"]
 
@@ -294,3 +295,55 @@ def test_help_does_not_wait_for_slow_imports():
 def test_without_a_command_the_help_is_shown(capsys):
     assert main([]) == 2
     assert "denoise" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------ keeping the filter
+
+
+@pytest.mark.parametrize("parameters", ["discrete", "continuous"])
+def test_a_saved_filter_restores_what_the_command_restored(tmp_path, parameters):
+    from ssm_manual import checkpoint
+    from ssm_manual.models import RecordingFilter
+    from ssm_manual.tasks import denoising, signals
+
+    options = {"noise_snr": 3.0, "lookahead": 4, "poles": 4, "epochs": 40, "parameters": parameters}
+    argv = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    path = tmp_path / "m.safetensors"
+    assert main(["denoise", "--signal", "eeg", *argv, "--no-figure", "--save", str(path)]) == 0
+    filter = checkpoint.load(path, expected=RecordingFilter)
+    assert (filter.channels, filter.rate, filter.delay) == (4, signals.eeg().rate, 4)
+    assert filter.continuous == (parameters == "continuous")
+    results = [
+        denoising.compare(samples, rate=filter.rate, seed=[0, channel], draws=32, **options)
+        for channel, samples in enumerate(signals.eeg().samples)
+    ]
+    restored = filter(np.array([result.noisy for result in results]))
+    expected = np.array([result.restored for result in results])
+    assert np.abs(restored - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_continuous_parameters_in_seconds_are_the_same_filter():
+    from ssm_manual.tasks import denoising, signals
+
+    samples = signals.eeg().samples[0]
+    options = {"poles": 4, "epochs": 60, "parameters": "continuous", "dtype": "float64", "draws": 2}
+    in_samples = denoising.compare(samples, **options)
+    in_seconds = denoising.compare(samples, rate=80.0, **options)
+    assert in_seconds.model.dt == pytest.approx(1 / 80)
+    assert np.abs(in_seconds.model.A_bar - in_samples.model.A_bar).max() < 1e-14
+    assert in_seconds.score().snr == pytest.approx(in_samples.score().snr, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--save", "m.bin"], "must end in .safetensors"),
+        (["--save", "no/m.safetensors"], "no folder"),
+        (["--reproduce", "--save", "m.safetensors"], "does not go with a published run"),
+        (["--save", "a.safetensors", "--json", "a.safetensors"], "choose another name"),
+    ],
+)
+def test_a_filter_that_could_not_be_kept_is_refused_at_once(argv, message, folder, capsys):
+    assert main(["denoise", *argv]) == 2
+    assert message in capsys.readouterr().err
+    assert os.listdir(folder) == []

@@ -39,6 +39,9 @@ examples
   ssm-manual denoise --signal eeg --noise-snr 0         four channels, one by one
   ssm-manual denoise --signal voice.wav --poles 32      your own recording (.csv, .npy, .wav)
   ssm-manual denoise --mode one_step --json run.json    a direction that is not the gradient
+  ssm-manual denoise --signal voice.wav --save voice.safetensors
+                                                        keep the filter; then, for noisy ones:
+  ssm-manual apply voice.safetensors noisy.wav --out restored.wav
   ssm-manual denoise --reproduce                        a published run, number by number
 
 The protocol is documented in ssm_manual.tasks.denoising, the model in
@@ -50,6 +53,7 @@ DEFAULTS = {
     "signal": "sinusoids",
     "noise_snr": 5.0,
     "poles": 16,
+    "parameters": "discrete",
     "mode": "bptt",
     "window": None,
     "lookahead": 0,
@@ -93,6 +97,12 @@ def add_parser(subparsers):
     group.add_argument(
         "--poles", type=int, metavar="N", help="poles, one of each conjugate pair (default 16)"
     )
+    group.add_argument(
+        "--parameters",
+        choices=("discrete", "continuous"),
+        help="train A_bar and B_bar themselves, or A and B of the bilinear map: a continuous "
+        "filter can later be applied at other sampling rates (default discrete)",
+    )
     group.add_argument("--mode", choices=MODES, help="direction of descent (default bptt)")
     group.add_argument(
         "--window",
@@ -117,6 +127,11 @@ def add_parser(subparsers):
     )
     which.add_argument("--no-figure", action="store_true", help="write no figure")
     group.add_argument("--json", metavar="FILE", help="write results, options and parameters")
+    group.add_argument(
+        "--save",
+        metavar="MODEL",
+        help="keep the trained filter in a .safetensors file, for ssm-manual apply",
+    )
     group = parser.add_argument_group("instead of a signal of your own")
     which = group.add_mutually_exclusive_group()
     which.add_argument(
@@ -150,11 +165,13 @@ def run(args):
             options["epochs"] = QUICK["epochs"]
     _check(options)
     figure = None if args.no_figure else args.figure or "denoise.png"
-    _check_outputs(figure, args.json, options["signal"])
+    _check_outputs(figure, args.json, args.save, options["signal"])
     recording = _recording(options["signal"], options["seed"])
     results = _compare(recording, options, draws)
     print(_denoise_report.table(results))
-    # the JSON file first: it holds everything, and needs nothing that might fail
+    if args.save:
+        _save(args.save, recording, results, options)
+    # the JSON file before the figure: it holds everything, and needs nothing that might fail
     if args.json:
         _output.write_json(args.json, _denoise_report.as_json(results, options, draws))
         print(f"results: {args.json}")
@@ -173,21 +190,26 @@ def _published(args):
             option = "--" + name.replace("_", "-")
             which = "--reproduce" if args.reproduce else f"--preset {args.preset}"
             raise ValueError(f"{option} does not go with {which}, whose settings are fixed")
-    if args.quick:
-        raise ValueError("--quick does not go with a published run, whose settings are fixed")
+    for option in ("quick", "save"):
+        if getattr(args, option):
+            raise ValueError(
+                f"--{option} does not go with a published run, whose settings are fixed"
+            )
     _check_outputs(args.figure, args.json)
     from ssm_manual.cli import reproduce
 
     return reproduce.reproduce(args) if args.reproduce else reproduce.preset_long(args)
 
 
-def _check_outputs(figure, json, signal=None):
+def _check_outputs(figure, json, save=None, signal=None):
     """Outputs that can be written, and that overwrite neither the recording nor each other."""
     if figure:
         _output.check_figure("--figure", figure)
     if json:
         _output.check_writable("--json", json)
-    named = {"--signal": signal, "--figure": figure, "--json": json}
+    if save:
+        _output.check_model("--save", save)
+    named = {"--signal": signal, "--figure": figure, "--json": json, "--save": save}
     seen = {}
     for option, path in named.items():
         if path is None:
@@ -230,6 +252,22 @@ def _recording(signal, seed):
     return signals.read(signal)
 
 
+def _save(path, recording, results, options):
+    """The models of all channels, with all that it takes to apply them."""
+    from ssm_manual import checkpoint
+    from ssm_manual.models import RecordingFilter
+
+    filter = RecordingFilter(
+        [result.model for result in results],
+        offset=[result.offset for result in results],
+        scale=[result.scale for result in results],
+        delay=options["lookahead"],
+        rate=recording.rate,
+    )
+    checkpoint.save(path, filter, metadata={"options": options, "signal": recording.name})
+    print(f"model: {path}")
+
+
 def _compare(recording, options, draws):
     """One comparison a channel; a bad channel is found before any is trained on."""
     from tqdm import tqdm
@@ -248,7 +286,8 @@ def _compare(recording, options, draws):
             denoising.prepare(samples, **task)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    training = {name: options[name] for name in ("poles", "mode", "window", "epochs", "dtype")}
+    names_of_training = ("poles", "parameters", "mode", "window", "epochs", "dtype")
+    training = {name: options[name] for name in names_of_training}
     results = []
     with (
         tqdm(

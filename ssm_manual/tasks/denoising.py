@@ -104,7 +104,10 @@ class Comparison:
     scores : tuple of Score
         Best first.
     model : DiagonalSSM
-        Trained on input of power one, noise included: of ``clean * input_scale``.
+        Trained on input of power one, noise included.
+    offset, scale : float
+        What the model's 0 and 1 are in the recording's units: its input is ``(noisy - offset) /
+        scale``.
     losses : ndarray
         ``(epochs,)``: mean e^2 in units of the clean training power, each before its epoch's
         update.
@@ -125,6 +128,8 @@ class Comparison:
     snr_in: float
     scores: tuple
     model: Any
+    offset: float
+    scale: float
     losses: np.ndarray
     initial_A_bar: np.ndarray
     halvings: int
@@ -227,6 +232,7 @@ def compare(
     noise_snr=5.0,
     lookahead=0,
     poles=16,
+    parameters="discrete",
     mode="bptt",
     window=None,
     epochs=5000,
@@ -244,10 +250,10 @@ def compare(
     name : str
         What to call it.
     rate : float or None
-        Samples per second, for the figure's axes.
+        Samples per second, for the figure's axes and continuous parameters.
     noise_snr, lookahead : float, int
         See `prepare`.
-    poles, mode, window, epochs, dtype
+    poles, parameters, mode, window, epochs, dtype
         See `trained_filter.train`.
     seed : int or sequence of int
         Of all random numbers.
@@ -275,6 +281,8 @@ def compare(
     trained = trained_filter.train(
         task,
         poles=poles,
+        parameters=parameters,
+        rate=rate,
         mode=mode,
         window=window,
         epochs=epochs,
@@ -309,6 +317,8 @@ def compare(
         snr_in=snr_in,
         scores=tuple(sorted(scores, key=lambda score: -score.snr)),
         model=trained.model,
+        offset=task.mean,
+        scale=task.scale / trained.gain,
         losses=trained.losses,
         initial_A_bar=trained.initial_A_bar,
         halvings=trained.halvings,

@@ -1,5 +1,6 @@
 """The diagonal SSM as one of the methods that remove noise: fresh noise in every epoch."""
 
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,17 @@ class TrainedFilter(NamedTuple):
 
 
 def train(
-    task, *, poles=16, mode="bptt", window=None, epochs=5000, dtype="float32", rng, progress=None
+    task,
+    *,
+    poles=16,
+    parameters="discrete",
+    rate=None,
+    mode="bptt",
+    window=None,
+    epochs=5000,
+    dtype="float32",
+    rng,
+    progress=None,
 ):
     """Train a `DiagonalSSM` of real output on the training part, with fresh noise in every epoch.
 
@@ -90,6 +101,11 @@ def train(
     task : denoising.Task
     poles : int
         Poles stored, each standing for a conjugate pair.
+    parameters : {"discrete", "continuous"}
+        What is trained, see `DiagonalSSM`. Continuous parameters are trained in units of a sample,
+        so that the rates fit any sampling rate, and are in seconds afterwards; dt stays what it is.
+    rate : float or None
+        Samples per second; None counts time in samples. For continuous parameters alone.
     mode : {"bptt", "windowed", "one_step", "convolution"}
         How the direction of descent is formed, see `DiagonalSSM.fit`.
     window : int or None
@@ -124,20 +140,23 @@ def train(
     dtype = np.dtype(_validate.one_of("dtype", dtype, ("float32", "float64")))
     gain = 1 / np.sqrt(1 + task.sigma**2)
     batches = _batches(task, gain, dtype, rng)
-    first = DiagonalSSM.initial(poles, rng=rng, real=True, parameters="discrete", dtype=dtype.name)
-    start = {name: value.copy() for name, value in first.params.items()}
+    dt = None if parameters == "discrete" else 1.0
+    first = DiagonalSSM.initial(poles, rng=rng, parameters=parameters, dt=dt, dtype=dtype.name)
+    learnt = RATES if dt is None else RATES | {"dt": 0.0}
+    forget = FORGET / task.start
     for halvings in range(ATTEMPTS):
-        model = DiagonalSSM(**start, real=True, parameters="discrete")
+        model = copy.deepcopy(first)
         losses, error = [], None
         try:
             for first_epoch, count, factor in _stages(epochs):
                 history = model.fit(
                     batches,
                     epochs=count,
-                    rates={name: rate * factor / 2**halvings for name, rate in RATES.items()},
+                    rates={name: r * factor / 2**halvings for name, r in learnt.items()},
                     mode=mode,
                     window=window,
-                    radius=min(RADIUS, float(np.exp(-FORGET / task.start))),
+                    radius=min(RADIUS, float(np.exp(-forget))),
+                    margin=max(forget, -float(np.log(RADIUS))),
                     progress=progress and _shifted(progress, first_epoch, gain),
                 )
                 losses.append(history.losses.astype(np.float64) / gain**2)
@@ -152,7 +171,17 @@ def train(
         raise ValueError(
             f"mode is {mode!r}; with it training fails here however small the rates ({why})"
         )
+    if rate is not None and dt is not None:
+        model = _in_seconds(model, rate)
     return TrainedFilter(model, gain, task.lookahead, losses, np.array(first.A_bar), halvings)
+
+
+def _in_seconds(model, rate):
+    """The same filter with time in seconds, where one unit was a sample: ``dt A`` stays."""
+    A, B, C, D = (model.params[name] for name in "ABCD")
+    per_second = model.dtype.type(rate)
+    dt = model.dtype.type(1 / rate)
+    return type(model)(A * per_second, B * per_second, C, D, dt=dt, parameters="continuous")
 
 
 def _stages(epochs):

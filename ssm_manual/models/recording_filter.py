@@ -1,0 +1,325 @@
+"""``RecordingFilter``: a trained model with all that it takes to run it over a recording."""
+
+import copy
+
+import numpy as np
+
+from ssm_manual import _validate
+from ssm_manual.models.diagonal import DiagonalSSM
+
+__all__ = ["RecordingFilter", "Stream"]
+
+
+class RecordingFilter:
+    """``restored_t = offset + scale y_{t+delay}``, y being the answer to ``(x - offset) / scale``.
+
+    A model is trained on scaled input, at one sampling rate, and may answer late. This object knows
+    all three, so that what comes out has the units of what goes in and lies beside it in time.
+
+    Parameters
+    ----------
+    models : DiagonalSSM or sequence of DiagonalSSM
+        One for all channels, each of which it filters by itself; or one for each channel. Of real
+        output, one precision, and either all discrete or all continuous.
+    offset : float or array_like
+        What the recording's silence is, in its units: a number, or one for each model.
+    scale : float or array_like
+        What one unit of the model's input is, in the recording's units: positive, a number or one
+        for each model.
+    delay : int
+        Samples by which the model's output is late (its lookahead).
+    rate : float, optional
+        Samples per second of what it was trained on; None where that is not known.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ssm_manual.models import DiagonalSSM, RecordingFilter
+    >>> smooth = RecordingFilter(DiagonalSSM([0.5], 1.0, 0.25), offset=10.0)
+    >>> smooth(np.array([[10.0, 12.0, 10.0]]))
+    array([[10. , 11. , 10.5]])
+    """
+
+    def __init__(self, models, *, offset=0.0, scale=1.0, delay=0, rate=None):
+        models = (models,) if isinstance(models, DiagonalSSM) else tuple(models)
+        if not models or not all(isinstance(m, DiagonalSSM) and m.real for m in models):
+            raise ValueError(
+                f"models is {_validate.show(models)}; it must be one or several DiagonalSSM of "
+                "real output"
+            )
+        kinds = {(m.dtype.name, m.parameters) for m in models}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"models has {sorted(kinds)}; all must have one precision and one kind of "
+                "parameters"
+            )
+        self.models = models
+        self.offset = self._column("offset", offset)
+        self.scale = self._column("scale", scale)
+        if np.any(self.scale <= 0):
+            raise ValueError(f"scale is {_validate.show(scale)}; it must be positive")
+        self.delay = _validate.integer("delay", delay, minimum=0)
+        self.rate = None if rate is None else _validate.real_number("rate", rate, above=0)
+
+    def _column(self, name, value):
+        value = np.asarray(_validate.array(name, value, real=True), np.float64)
+        if value.shape not in ((), (len(self.models),)):
+            raise ValueError(
+                f"{name} has shape {value.shape}; it must be a number or ({len(self.models)},), "
+                "one for each model"
+            )
+        return np.broadcast_to(value, (len(self.models),))[:, np.newaxis].copy()
+
+    def __repr__(self):
+        model = repr(self.models[0])
+        if len(self.models) > 1:
+            model = f"{len(self.models)} channels of {model}"
+        rate = "any rate" if self.rate is None else f"{self.rate:g} Hz"
+        return f"RecordingFilter({model}, {rate}, delay {self.delay})"
+
+    @property
+    def channels(self):
+        """Channels that it was made for; 1 serves any number, each by itself."""
+        return len(self.models)
+
+    @property
+    def dtype(self):
+        """The models' precision as a real dtype."""
+        return self.models[0].dtype
+
+    @property
+    def continuous(self):
+        """Whether the parameters are continuous, so that another sampling rate can be served."""
+        return self.models[0].parameters == "continuous"
+
+    def stream(self, channels=1):
+        """Begin a recording: the result takes its blocks one after the other.
+
+        Parameters
+        ----------
+        channels : int
+            Of the recording.
+
+        Returns
+        -------
+        Stream
+
+        Raises
+        ------
+        ValueError
+            If the filter was made for another number of channels.
+        """
+        channels = _validate.integer("channels", channels, minimum=1)
+        if self.channels not in (1, channels):
+            raise ValueError(
+                f"channels is {channels}; this filter has a model for each of {self.channels} "
+                "channels and takes recordings of so many"
+            )
+        return Stream(self, channels)
+
+    def __call__(self, samples):
+        """Filter a whole recording.
+
+        Parameters
+        ----------
+        samples : array_like
+            ``(channels, length)``, real, in the recording's units.
+
+        Returns
+        -------
+        ndarray
+            Of the same shape, float64, aligned with the input.
+
+        Raises
+        ------
+        ValueError
+            If the shape or a value does not fit.
+        """
+        samples = _validate.array("samples", samples, real=True)
+        _validate.shape("samples", samples, (-1, None), meaning="(channels, length)")
+        stream = self.stream(samples.shape[0])
+        return np.concatenate([stream.push(samples), stream.finish()], axis=1)
+
+    def resampled(self, rate):
+        """The same filter in continuous time, discretised for another sampling rate.
+
+        ``dt`` becomes 1 / rate in the bilinear map [TUSTIN-1]. Frequencies small against both rates
+        are filtered alike, up to about half a sample of the slower rate in time; high ones are
+        warped. The delay stays the same in seconds, to the nearest sample.
+
+        Parameters
+        ----------
+        rate : float
+            Samples per second, positive.
+
+        Returns
+        -------
+        RecordingFilter
+
+        Raises
+        ------
+        ValueError
+            If the parameters are discrete, or the filter does not know its own rate.
+        """
+        rate = _validate.real_number("rate", rate, above=0)
+        if not self.continuous:
+            raise ValueError(
+                "this filter has discrete poles, which belong to one sampling rate; train it with "
+                "continuous parameters to use it at others"
+            )
+        if self.rate is None:
+            raise ValueError("this filter does not know the sampling rate that it was trained at")
+        models = [copy.deepcopy(model) for model in self.models]
+        for model in models:
+            model.params["log_dt"] += model.dtype.type(np.log(self.rate / rate))
+        return RecordingFilter(
+            models,
+            offset=self.offset[:, 0],
+            scale=self.scale[:, 0],
+            delay=round(self.delay * rate / self.rate),
+            rate=rate,
+        )
+
+    # ---------------------------------------------------------------------------------- checkpoints
+
+    def to_checkpoint(self):
+        """``(hyperparameters, arrays)`` for `ssm_manual.checkpoint.save`."""
+        parts = [model.to_checkpoint() for model in self.models]
+        hyperparameters = {
+            "delay": self.delay,
+            "models": [hyper for hyper, _ in parts],
+            "rate": self.rate,
+        }
+        arrays = {"offset": self.offset[:, 0], "scale": self.scale[:, 0]}
+        for index, (_, own) in enumerate(parts):
+            arrays |= {f"models.{index}.{name}": value for name, value in own.items()}
+        return hyperparameters, arrays
+
+    @classmethod
+    def from_checkpoint(cls, hyperparameters, arrays, *, check=True):
+        """The inverse of `to_checkpoint`; see `ssm_manual.checkpoint.load`.
+
+        Parameters
+        ----------
+        hyperparameters : dict
+            From a file.
+        arrays : dict of ndarray
+            From a file; kept, not copied.
+        check : bool
+            False: no value of a model's arrays is read.
+
+        Returns
+        -------
+        RecordingFilter
+
+        Raises
+        ------
+        ValueError
+            If something is missing or does not fit.
+        """
+        parts = [{} for _ in hyperparameters["models"]]
+        for name, value in arrays.items():
+            if name not in ("offset", "scale"):
+                _, index, own = name.split(".")
+                parts[int(index)][own] = value
+        models = [
+            DiagonalSSM.from_checkpoint(hyper, own, check=check)
+            for hyper, own in zip(hyperparameters["models"], parts)
+        ]
+        return cls(
+            models,
+            offset=arrays["offset"],
+            scale=arrays["scale"],
+            delay=hyperparameters["delay"],
+            rate=hyperparameters["rate"],
+        )
+
+
+class Stream:
+    """A recording on its way through a `RecordingFilter`: what it remembers between blocks.
+
+    Any cutting into blocks gives the same bits, because every sample goes through the same
+    recurrence.
+
+    Parameters
+    ----------
+    filter : RecordingFilter
+        What to apply.
+    channels : int
+        Rows of every block.
+    """
+
+    def __init__(self, filter, channels):
+        self.filter, self.channels = filter, channels
+        self._states = [None] * filter.channels
+        self._skip = filter.delay
+        self._finished = False
+
+    def push(self, block):
+        """Take the next block and give back what is ready.
+
+        Parameters
+        ----------
+        block : array_like
+            ``(channels, n)``, real, in the recording's units; n may be 0.
+
+        Returns
+        -------
+        ndarray
+            ``(channels, m)``, float64: the next m restored samples, m <= n. The first ``delay``
+            samples of output belong before the recording and are dropped.
+
+        Raises
+        ------
+        ValueError
+            If the shape or a value does not fit, or the stream was finished. The stream then stands
+            where it stood.
+        """
+        if self._finished:
+            raise ValueError("the stream was finished; begin another one for another recording")
+        block = np.asarray(_validate.array("block", block, real=True), np.float64)
+        _validate.shape("block", block, (self.channels, None), meaning="(channels, n)")
+        filter = self.filter
+        with np.errstate(over="ignore"):
+            u = ((block - filter.offset) / filter.scale).astype(filter.dtype)
+        if not np.isfinite(u).all():
+            raise ValueError(
+                f"block holds {block[~np.isfinite(u)][0]:g}, which the model's {filter.dtype} "
+                f"cannot hold in units of {filter.scale.min():g}"
+            )
+        y = np.concatenate([*self._forward(u)]).astype(np.float64)
+        restored = (filter.offset + filter.scale * y)[:, self._skip :]
+        self._skip = max(0, self._skip - block.shape[1])
+        return restored
+
+    def _forward(self, u):
+        """Every model over its rows. The recurrence, also where another view would be faster."""
+        rows = [u] if self.filter.channels == 1 else u[:, np.newaxis]
+        for index, (model, part) in enumerate(zip(self.filter.models, rows)):
+            y, self._states[index], _ = model.forward(part, self._states[index], view="scan")
+            yield y
+
+    def finish(self):
+        """The last ``delay`` samples, as if silence (the offset) followed the recording.
+
+        Returns
+        -------
+        ndarray
+            ``(channels, m)``, so that all that was given back is as long as all that was pushed.
+
+        Raises
+        ------
+        ValueError
+            If the stream was finished before.
+        """
+        rest = self.push(np.repeat(self._silence(), self.filter.delay, axis=1))
+        self._finished = True
+        return rest
+
+    def _silence(self):
+        return np.broadcast_to(self.filter.offset, (self.channels, 1))
