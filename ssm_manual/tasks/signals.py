@@ -5,20 +5,14 @@ uses a recording chooses its scale; only audio files have one of their own (full
 """
 
 import os
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from ssm_manual import _validate
+from ssm_manual.tasks.recordings import SUFFIXES, RecordingFile
 
 __all__ = ["SUFFIXES", "Recording", "ecg", "eeg", "read", "sinusoids"]
-
-#: Files that `read` understands.
-SUFFIXES = (".csv", ".npy", ".wav")
-
-#: Names of a column of a .csv file that holds the time in seconds and no signal.
-TIME_COLUMNS = ("t", "time", "seconds", "t (s)", "time (s)", "t [s]", "time [s]")
 
 
 class Recording(NamedTuple):
@@ -151,12 +145,8 @@ def eeg():
 def read(path):
     """A recording from a .csv, .npy or .wav file.
 
-    * ``.csv``: one sample a line, one channel a column, separated by commas, semicolons, tabs or
-      spaces; one line of column names may come first. A column named ``time`` or ``t`` (in seconds)
-      gives the rate and is no channel.
-    * ``.npy``: real numbers of shape ``(length,)``, ``(channels, length)`` or ``(length,
-      channels)``: the longer axis is time. Pickled objects are refused, never loaded.
-    * ``.wav``: 8, 16, 24, 32 or 64 bit integers, scaled to [-1, 1), or floating point as it is.
+    `ssm_manual.tasks.recordings.RecordingFile` says what these may hold. Integers of a .wav file
+    are scaled to [-1, 1); everything else is taken as it stands.
 
     Parameters
     ----------
@@ -175,122 +165,7 @@ def read(path):
     OSError
         If the file cannot be opened.
     """
-    path = os.fspath(path)
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: its name ends in {suffix!r}; it must end in .csv, .npy or .wav")
-    samples, rate = _READERS[suffix](path)
-    if samples.size == 0:
-        raise ValueError(f"{path}: holds no samples")
-    if samples.shape[-1] < 2:
-        raise ValueError(f"{path}: holds {samples.shape[-1]} samples; at least 2 are needed")
-    if not np.isfinite(samples).all():
-        channel, sample = np.argwhere(~np.isfinite(samples))[0]
-        raise ValueError(
-            f"{path}: sample {sample} of channel {channel} is {samples[channel, sample]}; "
-            "every sample must be finite"
-        )
-    return Recording(np.ascontiguousarray(samples), rate, os.path.basename(path))
-
-
-def _read_csv(path):
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: is not a text file") from None
-    lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
-    if not lines:
-        raise ValueError(f"{path}: is empty")
-    separator = next((s for s in ";\t," if s in lines[0][1]), None)
-    split = [(number, [field.strip() for field in line.split(separator)]) for number, line in lines]
-    header = None
-    if not any(_is_number(field) for field in split[0][1]):
-        header = [field.strip("\"'").lower() for field in split.pop(0)[1]]
-    if not split:
-        raise ValueError(f"{path}: holds a line of names and no samples")
-    width = len(split[0][1])
-    rows = np.empty((len(split), width))
-    for row, (number, fields) in zip(rows, split):
-        if len(fields) != width:
-            raise ValueError(
-                f"{path}: line {number} has {len(fields)} fields; the first has {width}"
-            )
-        for column, field in enumerate(fields):
-            if not _is_number(field):
-                raise ValueError(f"{path}: line {number} holds {field!r}, which is not a number")
-            row[column] = float(field)
-    columns = rows.T
-    if header is None or len(header) != width:
-        return columns, None
-    times = [i for i, name in enumerate(header) if name in TIME_COLUMNS]
-    if not times or width == 1:
-        return columns, None
-    return np.delete(columns, times[0], axis=0), _rate(path, columns[times[0]])
-
-
-def _is_number(field):
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return "_" not in field  # float("1_000") is Python's notation, not a file's
-
-
-def _rate(path, times):
-    """Samples per second of equally spaced times, which may be rounded by less than half a step."""
-    if len(times) < 2:
-        return None  # reported by the caller
-    if not np.isfinite(times).all():
-        raise ValueError(f"{path}: its time column holds NaN or infinity")
-    step = (times[-1] - times[0]) / (len(times) - 1)
-    if not (step > 0 and np.abs(times - times[0] - step * np.arange(len(times))).max() < step / 2):
-        raise ValueError(f"{path}: its time column is not equally spaced and increasing")
-    return float(1 / step)
-
-
-def _read_npy(path):
-    try:
-        # mapped: a header that promises more than the file holds is found out, not allocated
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # malformed headers raise half a dozen kinds
-        raise ValueError(f"{path}: is not a readable .npy file ({error})") from None
-    if not isinstance(mapped, np.ndarray):  # an archive of several arrays under the wrong name
-        mapped.close()
-        raise ValueError(f"{path}: is an archive; it must hold a single array")
-    if mapped.dtype.kind not in "iuf":
-        raise ValueError(f"{path}: has dtype {mapped.dtype}; it must hold real numbers")
-    if mapped.ndim not in (1, 2):
-        raise ValueError(
-            f"{path}: has shape {mapped.shape}; it must be (length,) or (channels, length)"
-        )
-    with np.errstate(over="ignore"):  # extended precision may overflow; the caller reports infinity
-        samples = np.atleast_2d(np.array(mapped, dtype=np.float64))
-    return (samples.T if samples.shape[0] > samples.shape[1] > 0 else samples), None
-
-
-def _read_wav(path):
-    from scipy.io import wavfile
-
-    with open(path, "rb") as file, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            rate, data = wavfile.read(file)
-        except Exception as error:  # struct.error, ValueError, ZeroDivisionError, ...
-            raise ValueError(f"{path}: is not a readable .wav file ({error})") from None
-    for warning in caught:  # extra chunks are harmless; an early end is not
-        if "EOF" in str(warning.message):
-            raise ValueError(f"{path}: is truncated ({warning.message})")
-    if rate <= 0:
-        raise ValueError(f"{path}: says {rate} samples per second; it must be positive")
-    samples = np.atleast_2d(data.T).astype(np.float64)
-    if data.dtype == np.uint8:
-        samples = (samples - 128) / 128
-    elif data.dtype.kind == "i":  # 24 bits arrive in the upper bytes of 32
-        samples /= 2.0 ** (8 * data.dtype.itemsize - 1)
-    return samples, float(rate)
-
-
-_READERS = dict(zip(SUFFIXES, (_read_csv, _read_npy, _read_wav)))
+    with RecordingFile(path) as file:
+        if file.length < 2:
+            raise ValueError(f"{file.path}: holds {file.length} samples; at least 2 are needed")
+        return Recording(file.read(), file.rate, os.path.basename(file.path))
