@@ -18,12 +18,14 @@ __all__ = [
     "COLOURS",
     "CYCLE",
     "STYLE",
+    "applied",
     "denoising",
     "figure",
     "frequency_response",
     "kernel",
     "loss_curve",
     "poles",
+    "regression",
     "signals",
 ]
 
@@ -262,6 +264,58 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
     return ax
 
 
+def applied(before, after, rate=None, *, start=0, length=None, envelopes=None):
+    """A recording before and after a filter: an excerpt, and above it the whole where it is longer.
+
+    Parameters
+    ----------
+    before, after : array_like
+        ``(n,)``: the excerpt.
+    rate : float or None
+        Samples per second; None labels the axis in samples.
+    start : int
+        Number of the excerpt's first sample.
+    length : int or None
+        Samples of the whole recording; None is where the excerpt ends.
+    envelopes : dict or None
+        ``{"before": (lowest, highest), "after": (lowest, highest)}``, arrays of one length: the
+        whole recording in as many equal intervals. None draws the excerpt alone.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    excerpt = {"before": before, "after": after}
+    start = _validate.integer("start", start, minimum=0)
+    end = start + np.size(before)
+    length = end if length is None else _validate.integer("length", length, minimum=end)
+    rows = 1 if envelopes is None else 2
+    figure_ = figure(10.0, 2.9 * rows)
+    axes = figure_.subplots(rows, squeeze=False)[:, 0]
+    signals(excerpt, rate, axes[-1], start=start)
+    line_before, line_after = axes[-1].lines
+    line_before.set(color=COLOURS["sky"], linewidth=0.8)
+    line_after.set(color=COLOURS["vermilion"], linewidth=1.2)
+    # above the axes, as in `signals`, whose legend has the old colours
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2, "ncols": 2}
+    axes[-1].legend(frameon=False, fontsize="small", **place)
+    if envelopes is not None:
+        axes[-1].set_title("an excerpt, shaded above", loc="left")
+        step = 1.0 if rate is None else 1 / rate
+        for name, line in (("before", line_before), ("after", line_after)):
+            lowest, highest = envelopes[name]
+            time = step * length * (np.arange(np.size(lowest)) + 0.5) / np.size(lowest)
+            axes[0].fill_between(
+                time, lowest, highest, color=line.get_color(), linewidth=0.3, label=name
+            )
+        axes[0].axvspan(step * start, step * end, color=COLOURS["grey"], alpha=0.35, linewidth=0)
+        axes[0].spines[["top", "right"]].set_visible(False)
+        axes[0].margins(x=0.01)
+        axes[0].legend(frameon=False, fontsize="small", **place)
+        axes[0].set(xlabel=axes[-1].get_xlabel(), ylabel="range (units of the recording)")
+    return figure_
+
+
 def denoising(result, longest=2000):
     """The signal, poles, kernel, frequency response and losses of one comparison.
 
@@ -315,3 +369,42 @@ def _support(model, lookahead, longest=2000):
     """Lags worth drawing: up to where 99.9 % of the kernel's energy lies."""
     energy = np.cumsum(np.abs(model.kernel(longest).astype(np.complex128)) ** 2)
     return int(max(16, 1.3 * lookahead, 1.3 * np.searchsorted(energy, 0.999 * energy[-1])))
+
+
+def regression(table, history, learnt, closed, *, standardise=False):
+    """A linear regression: its path on the loss surface, or its coefficients, and its losses.
+
+    With one or two features the path is drawn, in the coordinates of the descent; with two the
+    surface is cut at the learnt bias. With more, the coefficients stand beside those of least
+    squares.
+
+    Parameters
+    ----------
+    table : ssm_manual.tasks.tables.Table
+        What it was trained on.
+    history : ssm_manual.training.regression.RegressionHistory
+        The run; with its path, if there are one or two features.
+    learnt, closed : ssm_manual.models.LinearRegression
+        The model after training, and that of least squares.
+    standardise : bool
+        Whether the descent was in standardised features.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from ssm_manual import _plot_regression as panels
+
+    few = len(table.features) <= 2
+    if few and history.path is None:
+        raise ValueError("history has no path; fit with path=True, or draw more than two features")
+    figure_ = figure(10.5, max(4.2, 1.5 + 0.25 * len(table.features)))
+    left, right = figure_.subplots(1, 2, width_ratios=(1.35, 1))
+    for ax in (_axes(left), _axes(right)):
+        ax.tick_params(labelsize="small")
+    if few:
+        panels.path(left, table, history, closed, COLOURS, standardise)
+    else:
+        panels.coefficients(left, table, history, learnt, closed, COLOURS, standardise)
+    panels.losses(right, table, history, closed, COLOURS)
+    return figure_

@@ -11,7 +11,7 @@ import sys
 
 from ssm_manual._version import __version__
 
-COMMANDS = ("denoise", "gradcheck")
+COMMANDS = ("denoise", "apply", "regress", "gradcheck")
 
 
 def build_parser():

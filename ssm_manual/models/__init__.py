@@ -2,5 +2,6 @@
 
 from ssm_manual.models.diagonal import DiagonalSSM
 from ssm_manual.models.recording_filter import RecordingFilter
+from ssm_manual.models.regression import LinearRegression
 
-__all__ = ["DiagonalSSM", "RecordingFilter"]
+__all__ = ["DiagonalSSM", "LinearRegression", "RecordingFilter"]
