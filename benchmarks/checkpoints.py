@@ -5,6 +5,7 @@ of the file is still in memory; the ratio of the two loads is what to look at.
 """
 
 import argparse
+import json
 import os
 import tempfile
 import time
@@ -17,6 +18,7 @@ from ssm_manual.models import DiagonalSSM
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--megabytes", type=int, default=1024, help="size of the model (default 1024)")
 parser.add_argument("--quick", action="store_true", help="24 megabytes")
+parser.add_argument("--json", metavar="FILE", help="write the results")
 args = parser.parse_args()
 megabytes = 24 if args.quick else args.megabytes
 
@@ -56,4 +58,8 @@ with tempfile.TemporaryDirectory() as folder:
     print(f"   ({loading / mapping:.0f} times faster)")
     if added is not None:
         print(f"  memory that the mapped load added     {added:9.1f} MB")
+    if args.json:
+        seconds = {"save": saving, "load": loading, "map": mapping}
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump({"megabytes": megabytes, "seconds": seconds, "added_mb": added}, file)
     del mapped, loaded
