@@ -1,6 +1,7 @@
 """The panels of `ssm_manual.plots.regression`."""
 
 import numpy as np
+from matplotlib import patheffects
 
 from ssm_manual.models._frame import frame_of
 
@@ -50,7 +51,7 @@ def path(ax, table, history, closed, colours, standardise):
     if len(names) == 1:
         names.append(f"bias ({'at the mean' if standardise else 'units of the target'})")
     ax.set(xlabel=names[0], ylabel=names[1])
-    ax.set_title("path on the surface of mean e², epochs", loc="left")
+    ax.set_title("path over mean e², with numbers of epochs", loc="left")
     # above the axes, where it is no point of the plane
     above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
     ax.legend(frameon=False, fontsize="small", **above)
@@ -59,11 +60,13 @@ def path(ax, table, history, closed, colours, standardise):
 def _label(ax, rows, marks, reach):
     """Numbers of the epochs, where they do not stand on one another."""
     placed = []
+    halo = [patheffects.withStroke(linewidth=2.5, foreground="white")]  # over path and contours
+    style = {"textcoords": "offset points", "fontsize": 8, "path_effects": halo}
     for mark in (marks[0], marks[-1], *marks[1:-1]):
         at = rows[mark, :2] / reach
         if all(np.abs(at - other).max() > 0.07 for other in placed):
             placed.append(at)
-            ax.annotate(f"{mark}", rows[mark, :2], (6, 3), textcoords="offset points", fontsize=8)
+            ax.annotate(f"{mark}", rows[mark, :2], (6, 3), **style)
 
 
 def coefficients(ax, table, history, learnt, closed, colours, standardise):
@@ -76,6 +79,7 @@ def coefficients(ax, table, history, learnt, closed, colours, standardise):
         values = np.asarray(model.params["weights"], float) * deviation
         ax.plot(values, place, marker, color=colours[colour], label=label, markersize=7)
     ax.set_yticks(place, table.features)
+    ax.set_ylim(-0.5, len(place) - 0.5)
     ax.set_xlabel("weight × deviation of the feature (units of the target)")
     ax.set_title("what each feature contributes", loc="left")
     above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}

@@ -228,8 +228,8 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
     Parameters
     ----------
     traces : dict
-        ``{label: (length,) array}``, all of one length; ``"noisy"`` is drawn faintly and
-        ``"clean"`` in black.
+        ``{label: (length,) array}``, all of one length; ``"noisy"`` and ``"before"`` are drawn
+        faintly, ``"clean"`` in black.
     rate : float or None
         Samples per second; None labels the axis in samples.
     ax : matplotlib.axes.Axes or None
@@ -249,6 +249,8 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
         "noisy": {"color": COLOURS["sky"], "linewidth": 0.7, "alpha": 0.8},
         "clean": {"color": COLOURS["black"], "linewidth": 1.0},
         "restored": {"color": COLOURS["vermilion"], "linewidth": 1.3},
+        "before": {"color": COLOURS["sky"], "linewidth": 0.8},
+        "after": {"color": COLOURS["vermilion"], "linewidth": 1.2},
     }
     length = None
     for label, trace in traces.items():
@@ -293,25 +295,22 @@ def applied(before, after, rate=None, *, start=0, length=None, envelopes=None):
     figure_ = figure(10.0, 2.9 * rows)
     axes = figure_.subplots(rows, squeeze=False)[:, 0]
     signals(excerpt, rate, axes[-1], start=start)
-    line_before, line_after = axes[-1].lines
-    line_before.set(color=COLOURS["sky"], linewidth=0.8)
-    line_after.set(color=COLOURS["vermilion"], linewidth=1.2)
-    # above the axes, as in `signals`, whose legend has the old colours
-    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2, "ncols": 2}
-    axes[-1].legend(frameon=False, fontsize="small", **place)
     if envelopes is not None:
         axes[-1].set_title("an excerpt, shaded above", loc="left")
         step = 1.0 if rate is None else 1 / rate
-        for name, line in (("before", line_before), ("after", line_after)):
+        for line in axes[-1].lines:
+            name = line.get_label()
             lowest, highest = envelopes[name]
             time = step * length * (np.arange(np.size(lowest)) + 0.5) / np.size(lowest)
             axes[0].fill_between(
                 time, lowest, highest, color=line.get_color(), linewidth=0.3, label=name
             )
-        axes[0].axvspan(step * start, step * end, color=COLOURS["grey"], alpha=0.35, linewidth=0)
+        shade = {"color": COLOURS["grey"], "alpha": 0.35, "linewidth": 0, "zorder": 0}
+        axes[0].axvspan(step * start, step * end, **shade)
         axes[0].spines[["top", "right"]].set_visible(False)
         axes[0].margins(x=0.01)
-        axes[0].legend(frameon=False, fontsize="small", **place)
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+        axes[0].legend(frameon=False, ncols=2, fontsize="small", **place)
         axes[0].set(xlabel=axes[-1].get_xlabel(), ylabel="range (units of the recording)")
     return figure_
 

@@ -242,8 +242,12 @@ def test_rates_that_differ(rate, argv, message, rng, capsys):
 
 def test_rates_that_agree(rng, capsys):
     wav("a.wav", noise(rng).astype(np.float32))
-    assert apply("a.wav", "--out", "b.wav", "--rate", 8001, "--resample", "dt") == 0
-    assert "--resample dt was not needed" in capsys.readouterr().err
+    argv = ["--rate", 8001, "--resample", "dt", "--json", "b.json"]
+    assert apply("a.wav", "--out", "b.wav", *argv) == 0
+    captured = capsys.readouterr()
+    assert "--resample dt was not needed" in captured.err
+    assert "trained at" not in captured.out
+    assert json.loads(Path("b.json").read_text())["resampled"] is False
 
 
 def test_rates_that_nobody_knows(rng, capsys):
@@ -256,7 +260,9 @@ def test_rates_that_nobody_knows(rng, capsys):
     assert remark not in captured.err
     assert "times as fast" not in captured.out
     assert apply("a.npy", "--out", "b.wav", **run) == 2
-    assert "a .wav file needs a sampling rate" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "a .wav file needs a sampling rate" in error
+    assert "state it by --rate" in error
     assert apply("a.npy", "--out", "b.wav", "--rate", 500, **run) == 0
     assert remark in capsys.readouterr().err
     with RecordingFile("b.wav") as file:
@@ -285,6 +291,7 @@ def test_resampled_by_dt(capsys):
     assert apply(*argv, model="c.safetensors") == 0
     data = json.loads(Path("j.json").read_text())
     assert (data["rate"], data["delay"], data["resampled"]) == (4000, 4, True)
+    assert "4000 Hz, delay 4), trained at 8000 Hz" in capsys.readouterr().out
     fast, slow = read("b8000.wav")[0, ::2], read("b4000.wav")[0]
     inside = slice(500, -50)
     # half a sample of either rate is where the two inputs' steps lie apart: 2 pi 40 Hz / 16 kHz

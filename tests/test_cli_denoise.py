@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ssm_manual import _files
-from ssm_manual.cli import _output, main
+from ssm_manual.cli import _denoise_report, _output, main
 from ssm_manual.tasks import trained_filter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,6 +263,17 @@ def test_outputs_overwrite_neither_the_recording_nor_each_other(tmp_path, capsys
     both = str(tmp_path / "a.png")
     assert main(["denoise", "--figure", both, "--json", both]) == 2
     assert "the file of --figure" in capsys.readouterr().err
+
+
+def test_the_filter_is_saved_even_if_nobody_reads_the_table(tmp_path, monkeypatch):
+    def closed(results):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(_denoise_report, "table", closed)
+    path = tmp_path / "m.safetensors"
+    argv = ["--quick", "--epochs", "5", "--no-figure", "--save", str(path)]
+    assert main(["denoise", *argv]) == 0
+    assert path.stat().st_size > 500
 
 
 def test_help_teaches(capsys):

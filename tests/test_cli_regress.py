@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssm_manual import checkpoint
-from ssm_manual.cli import main
+from ssm_manual.cli import _regress_report, main
 from ssm_manual.models import LinearRegression
 from ssm_manual.tasks import tables
 from ssm_manual.training import regression
@@ -158,11 +158,22 @@ def test_checkpoints_are_written_on_the_way(monkeypatch, capsys):
     def watch(path, model, **options):
         seen.append(model.epochs)
         save(path, model, **options)
+        # also what an interrupted run leaves knows its columns
+        assert checkpoint.read(path).metadata["features"] == ["length", "width"]
 
     monkeypatch.setattr(checkpoint, "save", watch)
     argv = ["--epochs", "25", "--save", "a.safetensors", "--checkpoint-every", "10"]
     assert main(["regress", "--no-figure", *argv]) == 0
     assert seen == [10, 20, 25, 25]
+
+
+def test_the_model_is_saved_even_if_nobody_reads_the_table(monkeypatch, capsys):
+    def closed(result):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(_regress_report, "text", closed)
+    assert main(["regress", "--quick", "--no-figure", "--save", "a.safetensors"]) == 0
+    assert checkpoint.load("a.safetensors").epochs == 1000
 
 
 def test_dependent_columns_are_told(folder, capsys):
@@ -228,9 +239,9 @@ DATA = ["--data", "t.csv", "--target", "y"]
         (["--resume", "fish.safetensors", "--seed", "1"], "--seed does not go with --resume"),
         (["--resume", "fish.safetensors", "--epochs", "3"], "has made 3; it counts them all"),
         (["--resume", "t.csv"], "t.csv: is"),
-        (["--resume", "none.safetensors"], "none.safetensors"),
+        (["--resume", "none.safetensors"], "--resume is 'none.safetensors'; there is no such file"),
         ([*DATA, "--resume", "fish.safetensors"], "a model of length, width; the table has a, b"),
-        (["--data", "none.csv", "--target", "y"], "none.csv"),
+        (["--data", "none.csv", "--target", "y"], "--data is 'none.csv'; there is no such file"),
         (["--data", "t.csv", "--target", "z"], "t.csv has no column 'z'; it has 'a', 'b', 'y'"),
         ([*DATA, "--features", "A"], "t.csv has no column 'A'"),
         ([*DATA, "--features", "y"], "the target 'y' is among the features"),

@@ -70,8 +70,8 @@ class Result(NamedTuple):
     ----------
     args : argparse.Namespace
         Its options.
-    model : RecordingFilter
-        As it was applied.
+    trained, model : RecordingFilter
+        As it was saved, and as it was applied.
     source : RecordingFile
         The recording.
     rate : float or None
@@ -85,6 +85,7 @@ class Result(NamedTuple):
     """
 
     args: object
+    trained: object
     model: object
     source: object
     rate: float | None
@@ -96,6 +97,11 @@ class Result(NamedTuple):
     @property
     def blocks(self):
         return -(-self.source.length // self.args.block)
+
+    @property
+    def resampled(self):
+        """Whether the model was discretised for another sampling rate than its own."""
+        return self.model is not self.trained
 
     @property
     def real_time_factor(self):
@@ -114,7 +120,8 @@ def text(result):
     lines = [
         f"{source.path}: {_count(source.channels, 'channel')} of "
         f"{_count(source.length, 'sample')}{duration}, {source.sample_format}",
-        f"model: {result.model!r}",
+        f"model: {result.model!r}"
+        + (f", trained at {result.trained.rate:g} Hz" if result.resampled else ""),
         f"delay removed: {late}; in {_count(result.blocks, 'block')} of up to {result.args.block}",
     ]
     if not written.sample_format.startswith("float"):
@@ -152,7 +159,7 @@ def as_json(result):
         "channels": source.channels,
         "samples": source.length,
         "rate": result.rate,
-        "resampled": bool(args.resample),
+        "resampled": result.resampled,
         "sample_format": {"file": source.sample_format, "out": written.sample_format},
         "delay": result.model.delay,
         "block": args.block,

@@ -1,11 +1,19 @@
-"""Files that a command writes: checked before the work begins, and replaced whole or not at all."""
+"""Files of a command: checked before the work begins; outputs are replaced whole or not at all."""
 
 import json
 import os
 
 from ssm_manual._files import check_writable, write_atomically
 
-__all__ = ["check_figure", "check_model", "check_writable", "write_figure", "write_json"]
+__all__ = [
+    "check_exists",
+    "check_figure",
+    "check_model",
+    "check_outputs",
+    "check_writable",
+    "write_figure",
+    "write_json",
+]
 
 
 def write_json(path, data):
@@ -32,6 +40,38 @@ def check_figure(option, path):
             f"{option} is {path!r}; its name must end in one of .{', .'.join(sorted(known))}"
         )
     check_writable(option, path)
+
+
+def check_exists(option, path):
+    """Raise `ValueError` unless there is something to read at ``path``."""
+    if not os.path.exists(path):
+        raise ValueError(f"{option} is {path!r}; there is no such file")
+
+
+def check_outputs(inputs, **outputs):
+    """Raise `ValueError` unless every output can be written, over no input and no other output.
+
+    ``inputs`` is ``{option: path}``; outputs are named as their options are, without the dashes.
+    A path of None is an option that was not given.
+    """
+    checks = {"figure": check_figure, "save": check_model}
+    named = {option: path for option, path in inputs.items() if path is not None}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        option = f"--{name}"
+        checks.get(name, check_writable)(option, path)
+        for other, taken in named.items():
+            if _same_file(path, taken):
+                raise ValueError(f"{option} is {path!r}, the file of {other}; choose another name")
+        named[option] = path
+
+
+def _same_file(path, other):
+    """Whether two names lead to one file, links of both kinds included."""
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def write_figure(path, figure):

@@ -1,7 +1,6 @@
 """``ssm-manual apply``: filter a recording with a saved model."""
 
 import argparse
-import os
 import sys
 import time
 
@@ -44,7 +43,8 @@ examples
   ssm-manual denoise --signal voice.wav --lookahead 8 --save voice.safetensors
   ssm-manual apply voice.safetensors noisy.wav --out clean.wav
   ssm-manual apply voice.safetensors noisy.wav --out clean.csv --figure clean.png
-  ssm-manual apply voice.safetensors sensor.npy --out clean.npy --rate 250
+  ssm-manual apply voice.safetensors noisy.npy --out clean.wav --rate 8000
+                                                    a .npy file does not tell its rate
 
   ssm-manual denoise --signal voice.wav --parameters continuous --save any_rate.safetensors
   ssm-manual apply any_rate.safetensors other_rate.wav --out clean.wav --resample dt
@@ -113,7 +113,12 @@ def run(args):
         model, rate, remark = _match_rates(trained, source, args)
         if remark:
             print(f"ssm-manual apply: {remark}", file=sys.stderr)
-        result = _filter(model, source, rate, args)
+        if rate is None and args.out.lower().endswith(".wav"):
+            raise ValueError(
+                f"--out is {args.out!r}; a .wav file needs a sampling rate, and neither FILE nor "
+                "MODEL tells one: state it by --rate"
+            )
+        result = _filter(trained, model, source, rate, args)
         print(_apply_report.text(result))
         if args.json:
             _output.write_json(args.json, _apply_report.as_json(result))
@@ -128,32 +133,12 @@ def _check_files(args):
     """Inputs that exist, outputs that can be written, and no file in two parts."""
     from ssm_manual.tasks.recordings import check_suffix
 
-    for option, path in (("MODEL", args.model), ("FILE", args.file)):
-        if not os.path.exists(path):
-            raise ValueError(f"{option} is {path!r}; there is no such file")
+    inputs = {"MODEL": args.model, "FILE": args.file}
+    for option, path in inputs.items():
+        _output.check_exists(option, path)
     check_suffix(f"FILE is {args.file!r}", args.file)
     check_suffix(f"--out is {args.out!r}", args.out)
-    _output.check_writable("--out", args.out)
-    if args.json:
-        _output.check_writable("--json", args.json)
-    if args.figure:
-        _output.check_figure("--figure", args.figure)
-    named = {"MODEL": args.model, "FILE": args.file}
-    for option in ("--out", "--json", "--figure"):
-        path = getattr(args, option[2:])
-        if path is None:
-            continue
-        for other, taken in named.items():
-            if _same_file(path, taken):
-                raise ValueError(f"{option} is {path!r}, the file of {other}; choose another name")
-        named[option] = path
-
-
-def _same_file(path, other):
-    """Whether two names lead to one file, links of both kinds included."""
-    if os.path.exists(path) and os.path.exists(other):
-        return os.path.samefile(path, other)
-    return os.path.realpath(path) == os.path.realpath(other)
+    _output.check_outputs(inputs, out=args.out, json=args.json, figure=args.figure)
 
 
 def _match_rates(model, source, args):
@@ -195,7 +180,7 @@ def _match_rates(model, source, args):
     )
 
 
-def _filter(model, source, rate, args):
+def _filter(trained, model, source, rate, args):
     """Everything between the two files; what came out of it, for the report."""
     from tqdm import tqdm
 
@@ -233,4 +218,4 @@ def _filter(model, source, rate, args):
             args.out, output(bar), source, rate=rate, precision=model.dtype.name
         )
     seconds = time.perf_counter() - began
-    return _apply_report.Result(args, model, source, rate, written, before, after, seconds)
+    return _apply_report.Result(args, trained, model, source, rate, written, before, after, seconds)

@@ -165,12 +165,15 @@ def run(args):
             options["epochs"] = QUICK["epochs"]
     _check(options)
     figure = None if args.no_figure else args.figure or "denoise.png"
-    _check_outputs(figure, args.json, args.save, options["signal"])
+    outputs = {"figure": figure, "json": args.json, "save": args.save}
+    _output.check_outputs({"--signal": options["signal"]}, **outputs)
     recording = _recording(options["signal"], options["seed"])
     results = _compare(recording, options, draws)
+    if args.save:  # before anything is printed, to a pipe that may be closed
+        _save(args.save, recording, results, options)
     print(_denoise_report.table(results))
     if args.save:
-        _save(args.save, recording, results, options)
+        print(f"model: {args.save}")
     # the JSON file before the figure: it holds everything, and needs nothing that might fail
     if args.json:
         _output.write_json(args.json, _denoise_report.as_json(results, options, draws))
@@ -195,28 +198,10 @@ def _published(args):
             raise ValueError(
                 f"--{option} does not go with a published run, whose settings are fixed"
             )
-    _check_outputs(args.figure, args.json)
+    _output.check_outputs({}, figure=args.figure, json=args.json)
     from ssm_manual.cli import reproduce
 
     return reproduce.reproduce(args) if args.reproduce else reproduce.preset_long(args)
-
-
-def _check_outputs(figure, json, save=None, signal=None):
-    """Outputs that can be written, and that overwrite neither the recording nor each other."""
-    if figure:
-        _output.check_figure("--figure", figure)
-    if json:
-        _output.check_writable("--json", json)
-    if save:
-        _output.check_model("--save", save)
-    named = {"--signal": signal, "--figure": figure, "--json": json, "--save": save}
-    seen = {}
-    for option, path in named.items():
-        if path is None:
-            continue
-        first = seen.setdefault(os.path.realpath(path), option)
-        if first != option:
-            raise ValueError(f"{option} is {path!r}, the file of {first}; choose another name")
 
 
 def _check(options):
@@ -247,8 +232,7 @@ def _recording(signal, seed):
             f"--signal is {signal!r}; it must be sinusoids, ecg, eeg, or a file ending in .csv, "
             ".npy or .wav"
         )
-    if not os.path.exists(signal):
-        raise ValueError(f"--signal is {signal!r}; there is no such file")
+    _output.check_exists("--signal", signal)
     return signals.read(signal)
 
 
@@ -265,7 +249,6 @@ def _save(path, recording, results, options):
         rate=recording.rate,
     )
     checkpoint.save(path, filter, metadata={"options": options, "signal": recording.name})
-    print(f"model: {path}")
 
 
 def _compare(recording, options, draws):

@@ -138,7 +138,9 @@ def add_parser(subparsers):
         help="precision (default float32; float64 with --data)",
     )
     group.add_argument(
-        "--resume", metavar="MODEL", help="go on from a saved model, up to --epochs in all"
+        "--resume",
+        metavar="MODEL",
+        help="go on from a saved model, up to --epochs in all; give the other options again",
     )
     group = parser.add_argument_group("what is written")
     which = group.add_mutually_exclusive_group()
@@ -162,7 +164,7 @@ def run(args):
     """Run the command; returns the exit status."""
     options = _options(args)
     figure = None if args.no_figure else args.figure or "regress.png"
-    _check_outputs(args, figure)
+    _check_files(args, figure)
     from ssm_manual import checkpoint
     from ssm_manual.models import LinearRegression
     from ssm_manual.training import DivergenceError
@@ -190,10 +192,10 @@ def run(args):
         table.X, table.y, options["l2"], standardise=options["standardise"]
     )
     result = _regress_report.Result(table, start, model, closed, history, rate, options, truth, ask)
+    if args.save:  # before anything is printed, to a pipe that may be closed
+        checkpoint.save(args.save, model, metadata=_names(table))
     print(_regress_report.text(result))
     if args.save:
-        names = {"features": list(table.features), "target": table.target}
-        checkpoint.save(args.save, model, metadata=names)
         print(f"model: {args.save}")
     # the JSON file before the figure: it holds everything, and needs nothing that might fail
     if args.json:
@@ -247,25 +249,14 @@ def _options(args):
     return options | {"data": args.data, "resume": args.resume}
 
 
-def _check_outputs(args, figure):
-    """Outputs that can be written, and that overwrite neither the inputs nor each other."""
-    if figure:
-        _output.check_figure("--figure", figure)
-    if args.json:
-        _output.check_writable("--json", args.json)
-    if args.save:
-        _output.check_model("--save", args.save)
-    seen = {}
-    named = {"--data": args.data, "--figure": figure, "--json": args.json, "--save": args.save}
-    for option, path in named.items():
-        if path is None:
-            continue
-        first = seen.setdefault(os.path.realpath(path), option)
-        if first != option:
-            raise ValueError(f"{option} is {path!r}, the file of {first}; choose another name")
-    resumed = args.resume and seen.get(os.path.realpath(args.resume), "--save")
-    if resumed and resumed != "--save":  # to write over the model that one goes on with is usual
-        raise ValueError(f"{resumed} is {args.resume!r}, the file of --resume")
+def _check_files(args, figure):
+    """Inputs that exist, and outputs that overwrite neither them nor each other."""
+    for option, path in (("--data", args.data), ("--resume", args.resume)):
+        if path is not None:
+            _output.check_exists(option, path)
+    _output.check_outputs({"--data": args.data}, figure=figure, json=args.json, save=args.save)
+    # to write over the model that one goes on with is usual
+    _output.check_outputs({"--resume": args.resume}, figure=figure, json=args.json)
 
 
 def _table(args, dtype):
@@ -314,6 +305,11 @@ def _left(args, options, model, table):
     return left
 
 
+def _names(table):
+    """What a saved model remembers of its table, so that it goes on with no other one."""
+    return {"features": list(table.features), "target": table.target}
+
+
 def _train(args, options, model, table, epochs, rate):
     from tqdm import tqdm
 
@@ -322,6 +318,7 @@ def _train(args, options, model, table, epochs, rate):
     saving = {}
     if args.checkpoint_every is not None:
         saving = {"checkpoint": args.save, "checkpoint_every": args.checkpoint_every}
+        saving["checkpoint_metadata"] = _names(table)
     with (
         tqdm(
             total=epochs,

@@ -164,7 +164,7 @@ class LinearRegression:
             What the predictions should be, (n,).
         **options
             ``epochs`` (required), ``rate``, ``updates``, ``l2``, ``target_loss``, ``standardise``,
-            ``path``, ``checkpoint``, ``checkpoint_every``, ``progress``.
+            ``path``, ``checkpoint``, ``checkpoint_every``, ``checkpoint_metadata``, ``progress``.
 
         Returns
         -------

@@ -185,6 +185,7 @@ def fit(
     path=False,
     checkpoint=None,
     checkpoint_every=None,
+    checkpoint_metadata=None,
     progress=None,
 ):
     """Train ``model`` in place by gradient descent [REGRESSION-4, 5].
@@ -222,6 +223,8 @@ def fit(
         count and at the end. Training that goes on from it ends with the same bits.
     checkpoint_every : int, optional
         Epochs between two checkpoints; goes with ``checkpoint``.
+    checkpoint_metadata : dict, optional
+        What every checkpoint holds beside the model, see `ssm_manual.checkpoint.save`.
     progress : callable, optional
         Called as ``progress(epochs_done, loss)`` every few milliseconds.
 
@@ -280,7 +283,7 @@ def fit(
         model.epochs += updated
         ended = done == epochs or reason != fused.FINISHED
         if every and (ended or model.epochs % every == 0):
-            _save(checkpoint, model)
+            _save(checkpoint, model, checkpoint_metadata)
         if progress is not None:
             progress(done, float(losses[done - 1]))
     kept = np.vstack([first, frame.fold_rows(rows[:made])]) if path else None
@@ -357,7 +360,7 @@ def _checkpoint_every(checkpoint, every):
     return every
 
 
-def _save(path, model):
+def _save(path, model, metadata):
     from ssm_manual import checkpoint
 
-    checkpoint.save(path, model)
+    checkpoint.save(path, model, metadata=metadata)
