@@ -15,14 +15,19 @@ import tempfile
 
 def check_writable(name, path):
     """Raise `ValueError` naming the argument unless a file could be written at ``path`` now."""
-    folder = os.path.dirname(os.path.realpath(path))
-    if os.path.isdir(path):
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if os.path.isdir(target):
         raise ValueError(f"{name} is {str(path)!r}, which is a folder; it must be a file")
+    if _is_special(target):
+        raise ValueError(f"{name} is {str(path)!r}, a device or a pipe; it must be a file")
     if not os.path.isdir(folder):
         raise ValueError(f"{name} is {str(path)!r}, but there is no folder {folder!r}")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(target)  # a name too long, a link to itself
     except OSError as error:
         raise ValueError(
             f"{name} is {str(path)!r}, but nothing can be written there: {error.strerror}"
@@ -37,8 +42,11 @@ def replacement(path):
     If the block raises, nothing has changed and nothing is left behind.
     """
     path = os.path.realpath(path)
+    if _is_special(path):  # a rename would put a file in its place
+        raise OSError(errno.EINVAL, "a device or a pipe cannot be replaced", path)
     folder, name = os.path.split(path)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
+    # cut, for 255 bytes are the most: a name may have so many itself
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name[:40]}.", suffix=".part")
     os.close(handle)
     try:
         yield temporary
@@ -56,6 +64,10 @@ def write_atomically(path, write):
     """Let ``write(binary_file)`` fill the file that takes ``path``'s place."""
     with replacement(path) as temporary, open(temporary, "wb") as file:
         write(file)
+
+
+def _is_special(path):
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def _permissions(path):

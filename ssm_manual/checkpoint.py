@@ -113,6 +113,7 @@ def save(path, model, *, metadata=None):
     OSError
         If the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     name = type(model).__name__
@@ -136,10 +137,13 @@ def save(path, model, *, metadata=None):
     }
     try:
         text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"metadata does not fit into JSON: {error}") from None
     with _files.replacement(path) as temporary:
-        save_file(pairs, temporary, metadata={_KEY: text})
+        try:
+            save_file(pairs, temporary, metadata={_KEY: text})
+        except SafetensorError as error:  # a full disk too
+            raise OSError(f"{os.fspath(path)}: cannot be written: {error}") from None
         _write_sums(temporary)
 
 
@@ -173,12 +177,15 @@ def load(path, *, expected=None, mmap=False, verify=None):
     OSError
         If it cannot be read.
     """
+    wanted = expected if isinstance(expected, tuple) else (expected,)
+    if expected is not None and not all(isinstance(cls, type) for cls in wanted):
+        raise ValueError(
+            f"expected is {_validate.show(expected)}; it must be a class, several of them, or None"
+        )
     found = read(path, mmap=mmap, verify=verify)
-    if expected is not None:
-        wanted = expected if isinstance(expected, tuple) else (expected,)
-        if found.model not in {cls.__name__ for cls in wanted}:
-            names = " or ".join(f"a {cls.__name__}" for cls in wanted)
-            raise CheckpointError(f"{path}: holds a {found.model}; it must hold {names}")
+    if expected is not None and found.model not in {cls.__name__ for cls in wanted}:
+        names = " or ".join(f"a {cls.__name__}" for cls in wanted)
+        raise CheckpointError(f"{path}: holds a {found.model}; it must hold {names}")
     try:
         cls = _class(found.model)
         check = not mmap if verify is None else verify

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ssm_manual import checkpoint
+from ssm_manual import _files, checkpoint
 from ssm_manual.checkpoint import CheckpointError
 from ssm_manual.models import DiagonalSSM, RecordingFilter
 
@@ -275,6 +275,12 @@ def test_a_file_with_another_model_is_refused(saved):
         checkpoint.load(saved[0], expected=RecordingFilter)
 
 
+@pytest.mark.parametrize("expected", ["DiagonalSSM", (DiagonalSSM, "RecordingFilter")])
+def test_expected_must_be_classes(saved, expected):
+    with pytest.raises(ValueError, match=r"expected is .*; it must be a class"):
+        checkpoint.load(saved[0], expected=expected)
+
+
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing"):
         checkpoint.load(tmp_path / "nothing.safetensors")
@@ -294,7 +300,14 @@ def test_what_is_no_model_is_refused(tmp_path, model):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("metadata", [{"x": float("nan")}, {"x": b"bytes"}, [1], "text"])
+DEEP = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"x": float("nan")}, {"x": b"bytes"}, {"x": DEEP}, [1], "text"]
+)
 def test_metadata_that_is_no_json_is_refused_and_the_old_file_stays(saved, metadata):
     path, data = saved
     with pytest.raises(ValueError, match="metadata"):
@@ -310,6 +323,61 @@ def test_an_error_on_the_way_leaves_the_old_file(saved, monkeypatch):
         checkpoint.save(path, checkpoint.load(path))
     assert path.read_bytes() == data
     assert os.listdir(path.parent) == [path.name]
+
+
+FULL = """
+    import resource, sys
+    from ssm_manual import checkpoint
+    model = checkpoint.load(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+    try:
+        checkpoint.save(sys.argv[1], model)
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_the_old_file(saved):
+    path, data = saved
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL), str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.startswith(f"{path}: cannot be written: ")
+    assert path.read_bytes() == data
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_name_as_long_as_names_may_be(saved, tmp_path):
+    path = tmp_path / ("n" * 243 + ".safetensors")  # 255 bytes
+    checkpoint.save(path, checkpoint.load(saved[0]))
+    assert checkpoint.load(path).dtype == checkpoint.load(saved[0]).dtype
+
+
+def test_a_pipe_is_not_replaced(saved, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="a device or a pipe cannot be replaced"):
+        checkpoint.save(pipe, checkpoint.load(saved[0]))
+    assert pipe.is_fifo()
+
+
+def test_what_can_be_written_is_known_before(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere/file")
+    for path, message in {
+        tmp_path / "pipe": "--save is .*, a device or a pipe; it must be a file",
+        tmp_path / "loop": "nothing can be written there: Too many",
+        tmp_path / "dangling": "but there is no folder '.*nowhere'",
+        tmp_path / ("n" * 256): "nothing can be written there: File name too long",
+        tmp_path / "a" / "b": "but there is no folder '.*a'",
+        "": "is '', which is a folder",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            _files.check_writable("--save", path)
 
 
 def test_a_symbolic_link_and_permissions_stay(saved, tmp_path):

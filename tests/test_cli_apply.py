@@ -334,6 +334,19 @@ def test_power_far_from_zero(rng):
     np.testing.assert_allclose(trace.power, samples.var(axis=1), rtol=1e-8)
 
 
+def test_power_beyond_double_precision(folder, capsys):
+    """Squares of the samples overflow, the samples do not: everything is written all the same."""
+    path = folder / "huge.npy"
+    np.save(path, np.array([1e200, -1e200, 1e307, 1e308, 0.0]))
+    checkpoint.save(folder / "one.safetensors", RecordingFilter(DiagonalSSM([0.5], 1.0, 0.25)))
+    out, numbers = str(folder / "huge_out.npy"), folder / "huge.json"
+    argv = ["apply", str(folder / "one.safetensors"), str(path), "--out", out, "--block", "2"]
+    assert main([*argv, "--json", str(numbers)]) == 0
+    assert "inf -> inf\n" in capsys.readouterr().out
+    assert json.loads(numbers.read_text())["power"] == {"before": [None], "after": [None]}
+    assert np.isfinite(np.load(out)).all()
+
+
 def test_the_panel(rng):
     before, after = noise(rng)
     alone = plots.applied(before, after)

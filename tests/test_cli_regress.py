@@ -342,3 +342,8 @@ def test_help_does_not_wait_for_slow_imports():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_more_epochs_than_memory_is_one_line(capsys):
+    assert main(["regress", "--no-figure", "--epochs", str(10**15)]) == 2
+    assert "Unable to allocate" in capsys.readouterr().err

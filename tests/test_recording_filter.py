@@ -55,6 +55,14 @@ def test_it_is_the_model_in_the_units_of_the_recording(rng, channels, delay):
     assert np.abs(filter(x) - expected).max() < 1e-12 * np.abs(expected).max()
 
 
+def test_a_large_offset_costs_a_single_precision_model_no_digits(rng):
+    """The offset goes out and comes back in double precision, whatever the model's is."""
+    x = rng.standard_normal((1, 200))
+    model = DiagonalSSM(np.float32([0.5]), np.float32([1.0]), np.float32([0.25]))
+    far, near = RecordingFilter(model, offset=1e7), RecordingFilter(model)
+    assert np.abs(far(x + 1e7) - 1e7 - near(x)).max() < 1e-6
+
+
 @pytest.mark.parametrize("size", BLOCKS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_any_cutting_into_blocks_gives_the_same_bits(rng, size, dtype):
@@ -124,6 +132,20 @@ def test_the_same_rate_changes_nothing(rng):
     filter = make(rng, parameters="continuous")
     x = rng.standard_normal((1, 60))
     assert np.array_equal(filter.resampled(100)(x), filter(x))
+
+
+def test_the_delay_goes_to_the_nearest_sample(rng):
+    filter = make(rng, parameters="continuous", delay=8)  # at 100 Hz
+    assert [filter.resampled(rate).delay for rate in (120, 115, 5)] == [10, 9, 0]
+
+
+def test_every_channel_is_discretised_again(rng):
+    filter = make(rng, channels=2, parameters="continuous")
+    before = [model.params["log_dt"].copy() for model in filter.models]
+    for old, new in zip(before, filter.resampled(200.0).models):
+        assert np.abs(old - new.params["log_dt"] - np.log(2)).max() < 1e-6
+    for old, model in zip(before, filter.models):
+        assert np.array_equal(old, model.params["log_dt"])
 
 
 def test_discrete_poles_belong_to_one_rate(rng):

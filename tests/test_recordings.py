@@ -360,6 +360,30 @@ def test_csv_without_names_stays_without():
     assert Path("b.csv").read_text() == "1.0 2.0\n3.0 4.0\n"
 
 
+def test_a_square_array_has_its_channels_first():
+    np.save("a.npy", np.arange(9.0).reshape(3, 3))
+    with RecordingFile("a.npy") as file:
+        np.testing.assert_array_equal(file.read(0, 1)[:, 0], [0, 3, 6])
+
+
+@pytest.mark.parametrize(("bits", "data"), [(8, b"abc"), (24, b"abcdef012")])
+def test_an_odd_number_of_bytes_is_padded(bits, data):
+    """By one byte, which the size of the file counts and that of the samples does not."""
+    original = riff(data, bits=bits)
+    put("a.wav", original)
+    copy("a.wav", "b.wav")
+    with open("b.wav", "rb") as file:
+        assert file.read() == original
+
+
+def test_nine_digits_tell_single_precision_numbers_apart():
+    put("a.wav", riff(b"\0\0" * 2))
+    block = np.float32([[0.11493263393640518, 0.10747722536325455]])  # eight digits do not
+    with RecordingFile("a.wav") as file:
+        recordings.write("b.csv", [block], file, precision="float32")
+    np.testing.assert_array_equal(whole("b.csv").astype(np.float32), block)
+
+
 def test_one_channel_without_a_rate():
     np.save("a.npy", np.array([1, 2, 3]))
     copy("a.npy", "b.csv")

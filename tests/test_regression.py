@@ -11,7 +11,7 @@ from conftest import LAYOUTS, assert_close, cast, load, run_python
 
 from ssm_manual import checkpoint, plots, reference
 from ssm_manual.gradcheck import check_vjp
-from ssm_manual.models import LinearRegression
+from ssm_manual.models import LinearRegression, _frame
 from ssm_manual.tasks import tables
 from ssm_manual.training import DivergenceError, regression
 
@@ -290,6 +290,46 @@ def test_standardising_starts_where_the_model_stands(rng):
     assert history.losses[0] == pytest.approx(before, rel=1e-12)
 
 
+@pytest.mark.parametrize("moved", ["weights", "bias", "raw"])
+def test_standardising_again_starts_where_the_model_was_moved_to(rng, moved):
+    """Where a standardised run stood counts only as long as model and table are the same."""
+    X, y = problem(rng)
+    options = {"rate": 0.05, "updates": "full_batch", "standardise": True}
+    model = LinearRegression.initial(4, dtype="float64")
+    model.fit(X, y, epochs=5, **options)
+    if moved == "raw":
+        model.fit(X, y, epochs=5, rate=0.05, updates="full_batch")
+    else:
+        model.params[moved][...] += 1.0
+    before = np.mean((model.predict(X) - y) ** 2)
+    history = model.fit(X, y, epochs=1, **options)
+    assert history.losses[0] == pytest.approx(before, rel=1e-12)
+
+
+def test_folding_rounds_once(rng):
+    """Far from zero, weights rounded before the mean is taken out would spoil the bias."""
+    X = problem(rng, dtype=np.float32)[0] + np.float32(1000)
+    frame = _frame.frame_of(X, True)
+    rows = rng.standard_normal((50, 5)).astype(np.float32)
+    wide = rows[:, :4].astype(float) / frame.deviation
+    bias = rows[:, 4].astype(float) - np.sum(wide * frame.mean, axis=1)
+    assert bits(frame.fold_rows(rows)) == bits(np.column_stack([wide, bias]).astype(np.float32))
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_units_whose_squares_no_format_holds(rng, unit):
+    X, y = problem(rng)
+    expected = LinearRegression.least_squares(X, y).params["weights"]
+    closed = LinearRegression.least_squares(X * unit, y)
+    assert_close(closed.params["weights"] * unit, expected, 1e-12)
+    model = LinearRegression.initial(4, dtype="float64")
+    model.fit(X * unit, y, epochs=2000, updates="full_batch", standardise=True)
+    assert_close(model.params["weights"] * unit, expected, 1e-9)
+    if unit > 1:
+        with pytest.raises(ValueError, match=r"X reaches .*; its squares must fit into double"):
+            LinearRegression.safe_rate(X * unit)
+
+
 def test_a_constant_column_keeps_its_weight(rng):
     X, y = problem(rng)
     X[:, 2] = 0.1  # whose mean is not 0.1 in rounding
@@ -362,6 +402,7 @@ def test_divergence_after_good_epochs_keeps_the_best(rng, chunk, monkeypatch):
     assert 0 < lowest < caught.value.epoch
     probe.fit(X, y, epochs=lowest, **options)
     assert same(model, probe)
+    assert model.epochs == probe.epochs == lowest
 
 
 @pytest.mark.parametrize("l2", [0.0, 5.0])

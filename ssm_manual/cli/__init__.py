@@ -48,6 +48,9 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         print(f"ssm-manual {args.command}: {error}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"ssm-manual {args.command}: {str(error) or 'out of memory'}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"ssm-manual {args.command}: interrupted", file=sys.stderr)
         return 130

@@ -37,11 +37,12 @@ class Trace:
         if n:
             if self.drawn:
                 self._draw(block[0].astype(np.float64))
-            mean = block.mean(axis=1, dtype=np.float64)
-            squares = np.sum((block - mean[:, np.newaxis]) ** 2, axis=1)
-            difference, total = mean - self._mean, self.count + n
-            self._squares += squares + difference**2 * self.count * (n / total)
-            self._mean += difference * (n / total)
+            with np.errstate(over="ignore", invalid="ignore"):  # `power` sees it
+                mean = block.mean(axis=1, dtype=np.float64)
+                squares = np.sum((block - mean[:, np.newaxis]) ** 2, axis=1)
+                difference, total = mean - self._mean, self.count + n
+                self._squares += squares + difference**2 * self.count * (n / total)
+                self._mean += difference * (n / total)
             self.count = total
         return block
 
@@ -59,8 +60,11 @@ class Trace:
 
     @property
     def power(self):
-        """``(channels,)``: mean square about the mean, in squared units of the recording."""
-        return self._squares / self.count
+        """``(channels,)``: mean square about the mean, in squared units of the recording.
+
+        Infinite where double precision cannot hold it.
+        """
+        return np.where(np.isfinite(self._squares), self._squares / self.count, np.inf)
 
 
 class Result(NamedTuple):
@@ -166,7 +170,10 @@ def as_json(result):
         "blocks": result.blocks,
         "clipped": written.clipped,
         "beyond_full_scale": written.beyond_full_scale,
-        "power": {"before": result.before.power.tolist(), "after": result.after.power.tolist()},
+        "power": {
+            name: [power if np.isfinite(power) else None for power in trace.power.tolist()]
+            for name, trace in (("before", result.before), ("after", result.after))
+        },
         "seconds": result.seconds,
         "real_time_factor": result.real_time_factor,
     }
@@ -196,7 +203,8 @@ def draw(result):
 
 
 def _powers(before, after):
-    change = f" ({10 * np.log10(after / before):+.2f} dB)" if before > 0 and after > 0 else ""
+    known = 0 < before < np.inf and 0 < after < np.inf
+    change = f" ({10 * np.log10(after / before):+.2f} dB)" if known else ""
     return f"{before:.4g} -> {after:.4g}{change}"
 
 

@@ -46,8 +46,10 @@ class Standardised:
         X = np.asarray(X, float)
         self.mean = X.mean(axis=0)
         self.mean = np.where(np.ptp(X, axis=0) == 0, X[0], self.mean)  # of 0.1s it is not quite 0.1
-        self.deviation = np.sqrt(np.mean(np.square(X - self.mean), axis=0))
-        self.deviation[self.deviation == 0] = 1.0
+        _, size = np.frexp(np.abs(X - self.mean).max(axis=0))  # so that no square overflows
+        squares = np.square(np.ldexp(X - self.mean, -size))
+        self.deviation = np.ldexp(np.sqrt(np.mean(squares, axis=0)), size)
+        self.deviation[self.deviation < np.finfo(float).tiny] = 1.0
 
     def features(self, X):
         return ((np.asarray(X, float) - self.mean) / self.deviation).astype(X.dtype)

@@ -277,7 +277,14 @@ class LinearRegression:
         singular = np.zeros(F + 1)  # where n < F + 1 some stay zero
         found = np.linalg.svd(np.column_stack([Z.astype(float), np.ones(n)]), compute_uv=False)
         singular[: found.size] = found
-        return singular**2 / n
+        with np.errstate(over="ignore"):
+            curvatures = singular**2 / n
+        if not np.isfinite(curvatures[0]):
+            raise ValueError(
+                f"X reaches {np.abs(X).max():g}; its squares must fit into double precision: "
+                "standardise, or choose another unit"
+            )
+        return curvatures
 
     @classmethod
     def safe_rate(cls, X, *, updates="per_sample", l2=0.0, standardise=False):

@@ -30,7 +30,8 @@ def parse(path):
     """The `Npy` of a file; a `ValueError` names the file and says what is wrong."""
     try:
         # mapped for its header: one that promises more than the file holds is found out here
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError:
         raise
     except Exception as error:  # malformed headers raise half a dozen kinds

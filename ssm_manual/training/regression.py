@@ -238,7 +238,7 @@ def fit(
         If an argument does not fit.
     DivergenceError
         If a loss is not finite or grows beyond a million times that of the start [DESCENT-6]. The
-        model is put back to the parameters of its best epoch.
+        model is put back to the parameters of its best epoch, and to its count of epochs there.
     """
     epochs = _validate.integer("epochs", epochs, minimum=1)
     X, y = model.table(X, y)
@@ -264,7 +264,7 @@ def fit(
     rows = np.empty((epochs if _validate.flag("path", path) else 0, weights.size + 1), model.dtype)
     first = np.append(model.params["weights"], model.params["bias"])
     limit = EXPLOSION * _scale(model, X, y)
-    done, made, reason = 0, 0, fused.FINISHED
+    done, made, reason, began = 0, 0, fused.FINISHED, model.epochs
     chunk = max(1, CHUNK // X.size)
     while done < epochs and reason == fused.FINISHED:
         count = min(epochs - done, chunk)
@@ -274,8 +274,9 @@ def fit(
             losses[done : done + count], rows[done : done + count], (target, limit)
         )
         if reason == fused.DIVERGED:
-            parameter = run.back()
+            parameter, kept = run.back()
             frame.leave(model, weights, bias)
+            model.epochs = began + kept
             bad = done + evaluated - 1
             raise DivergenceError(bad, float(losses[bad]), parameter, losses[: bad + 1].copy())
         done, made = done + evaluated, made + updated
@@ -297,7 +298,8 @@ class _Stretches:
     def __init__(self, loop, data, weights, bias):
         self.loop, self.data, self.weights, self.bias = loop, data, weights, bias
         self.start = weights.copy(), bias.copy()
-        self.best = np.inf, *self.start, 0
+        self.made = 0
+        self.best = np.inf, *self.start, 0, 0
 
     def go(self, losses, rows, stops):
         """Run; returns epochs evaluated, epochs whose updates were made, and why they ended."""
@@ -308,24 +310,29 @@ class _Stretches:
             reason = fused.DIVERGED
         judged = losses[: evaluated - (reason == fused.DIVERGED)]
         if judged.size and judged.min() < self.best[0]:
-            self.best = judged.min(), *before, int(judged.argmin())
+            self.best = judged.min(), *before, self.made, int(judged.argmin())
         stopped_before = self.loop is _full_batch and reason == fused.TARGET_REACHED
-        return evaluated, evaluated - stopped_before, reason
+        updated = evaluated - stopped_before
+        self.made += updated
+        return evaluated, updated, reason
 
     def back(self):
-        """Go to the parameters that the best epoch began with; returns what had moved furthest."""
+        """Go to the parameters that the best epoch began with.
+
+        Returns what had moved furthest, and the number of epochs before the best.
+        """
         moved = {}
         with np.errstate(over="ignore", invalid="ignore"):
             for name, now, start in zip(("weights", "bias"), (self.weights, self.bias), self.start):
                 size = np.max(np.abs(start)) or 1.0
                 change = float(np.max(np.abs(now - start)) / size)
                 moved[name] = change if np.isfinite(change) else np.inf
-        _, self.weights[:], self.bias[:], forward = self.best
+        _, self.weights[:], self.bias[:], made, forward = self.best
         if forward:  # the same rows give the same bits again
             rows = np.empty((0, self.weights.size + 1), self.weights.dtype)
             stops = (-1.0, np.inf)
             self.loop(*self.data, stops, self.weights, self.bias, np.empty(forward), rows)
-        return max(moved, key=moved.get)
+        return max(moved, key=moved.get), made + forward
 
 
 def _scale(model, X, y):
