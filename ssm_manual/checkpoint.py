@@ -116,6 +116,7 @@ def save(path, model, *, metadata=None):
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    path = _path(path)
     name = type(model).__name__
     if name not in MODELS or not isinstance(model, _class(name)):
         known = ", ".join(MODELS)
@@ -213,6 +214,9 @@ def read(path, *, mmap=False, verify=None):
     CheckpointError
         See `load`.
     """
+    path = _path(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited on for ever
+        raise CheckpointError(f"{path}: is not a file")
     _validate.flag("mmap", mmap)
     verify = not mmap if verify is None else _validate.flag("verify", verify)
     with open(path, "rb") as file:
@@ -243,6 +247,13 @@ def read(path, *, mmap=False, verify=None):
 
 
 # --------------------------------------------------------------------------------------- internals
+
+
+def _path(path):
+    try:
+        return os.fspath(path)
+    except TypeError:
+        raise ValueError(f"path is {_validate.show(path)}; it must be a path") from None
 
 
 def _class(name):

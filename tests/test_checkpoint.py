@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 import textwrap
@@ -268,6 +269,7 @@ def test_unsound_values_are_refused_where_they_are_read(tmp_path, rng, value, me
     for options in ({}, {"mmap": True, "verify": True}):
         with pytest.raises(CheckpointError, match=message):
             checkpoint.load(tmp_path / "m", **options)
+    checkpoint.load(tmp_path / "m", mmap=True)  # unread
 
 
 def test_a_file_with_another_model_is_refused(saved):
@@ -279,6 +281,22 @@ def test_a_file_with_another_model_is_refused(saved):
 def test_expected_must_be_classes(saved, expected):
     with pytest.raises(ValueError, match=r"expected is .*; it must be a class"):
         checkpoint.load(saved[0], expected=expected)
+
+
+@pytest.mark.parametrize("path", [None, True, 1, ["m"]])
+def test_a_path_must_be_a_path(path):
+    with pytest.raises(ValueError, match="path is"):
+        checkpoint.load(path)
+    with pytest.raises(ValueError, match="path is"):
+        checkpoint.save(path, DiagonalSSM([0.5], 1.0, 1.0))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_is_not_waited_on(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(CheckpointError, match="not a file"):
+            checkpoint.load(tmp_path / name)
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):
@@ -378,6 +396,34 @@ def test_what_can_be_written_is_known_before(tmp_path):
     }.items():
         with pytest.raises(ValueError, match=message):
             _files.check_writable("--save", path)
+
+
+def test_an_interruption_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), _files.replacement(tmp_path / "m"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_new_file_has_the_usual_permissions(saved, tmp_path):
+    old = os.umask(0o027)
+    try:
+        checkpoint.save(tmp_path / "new", checkpoint.load(saved[0]))
+    finally:
+        os.umask(old)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_disk_has_the_file_before_its_name_and_then_the_name(tmp_path, monkeypatch):
+    done = []
+    flush, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda handle: (done.append(stat.S_ISDIR(os.fstat(handle).st_mode)), flush(handle)),
+    )
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("rename"), replace(*names)))
+    _files.write_atomically(tmp_path / "m", lambda file: file.write(b"1"))
+    assert done == [False, "rename", True]
 
 
 def test_a_symbolic_link_and_permissions_stay(saved, tmp_path):

@@ -63,7 +63,7 @@ class RecordingFilter:
         self.scale = self._column("scale", scale)
         if np.any(self.scale <= 0):
             raise ValueError(f"scale is {_validate.show(scale)}; it must be positive")
-        self.delay = _validate.integer("delay", delay, minimum=0)
+        self.delay = _validate.integer("delay", delay, minimum=0, maximum=2**40)
         self.rate = None if rate is None else _validate.real_number("rate", rate, above=0)
 
     def _column(self, name, value):
