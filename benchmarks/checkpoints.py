@@ -51,7 +51,7 @@ with tempfile.TemporaryDirectory() as folder:
     loaded, loading = timed(lambda: checkpoint.load(path))
     assert np.array_equal(mapped.params["A"], A)
     assert np.array_equal(loaded.params["A"], A)
-    print(f"a model of {os.path.getsize(path) / 2**20:.0f} MB")
+    print(f"a model of {os.path.getsize(path) / 2**20:.0f} MB (verified)")
     print(f"  save, checksum and flush to the disk  {saving * 1e3:9.1f} ms")
     print(f"  load, checksum and values checked     {loading * 1e3:9.1f} ms")
     print(f"  mapped load                           {mapping * 1e3:9.1f} ms", end="")
