@@ -1,10 +1,14 @@
 """The kernel of a diagonal channel, its modes summed: a Vandermonde product.
 
-    K_t = 2 Re sum_n C_n A_n^t B_n      (complex output: sum_n C_n A_n^t B_n)       [VAND-1]
+    K_l = 2 Re sum_n C_n A_n^l B_n      (complex output: sum_n C_n A_n^l B_n)       [VAND-1]
 
-The powers run along time for all modes at once; the (modes x time) matrix is never formed.
-Backward, the two moments of [KERNEL-5] per mode, by Horner's rule [VAND-2]. Derivation:
-docs/derivations/vandermonde.md. Cost: O(N L) a channel, forward and backward.
+One op takes the discrete poles A, the other their logarithms ``dtA``, which a model with continuous
+parameters has at first hand. The (modes x time) matrix of powers is never formed: with
+l = j M + k it is the product of two short tables, and the sum over the modes a product of two small
+real matrices [VAND-4]; backward, the two moments of [VAND-2] come by the same split [VAND-5].
+Derivation: docs/derivations/vandermonde.md. Kernels: `_vandermonde_rows`. Cost: O(N L) multiply-adds
+a channel at the speed of a matrix product, O((L / M + M) N) table entries, M about sqrt(L); forward
+and backward.
 """
 
 from functools import partial
@@ -13,21 +17,31 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_manual import _validate, reference
-from ssm_manual._numba import FLUSH_EVERY, flushed, jit, project
+from ssm_manual.ops import _vandermonde_rows as _rows
 from ssm_manual.ops._examples import complex_normal, discrete_poles
 from ssm_manual.ops.registry import Example, register
 
-__all__ = ["kernel", "kernel_fwd", "kernel_vjp"]
+__all__ = [
+    "kernel",
+    "kernel_from_exponent",
+    "kernel_from_exponent_fwd",
+    "kernel_from_exponent_vjp",
+    "kernel_fwd",
+    "kernel_vjp",
+]
+
+#: Largest imaginary part of an exponent: up to here it is reduced to one turn without loss.
+LARGEST_PHASE = 2.0**40
 
 
 def kernel(A_bar, B_bar, C, length, *, real=True):
-    """``K_t = 2 Re sum_n C_n A_n^t B_n`` for t = 0, ..., length - 1 [VAND-1].
+    """``K_l = 2 Re sum_n C_n A_n^l B_n`` for l = 0, ..., length - 1 [VAND-1].
 
     Parameters
     ----------
     A_bar, B_bar, C : array_like
-        Discrete poles, input and output weights; they broadcast to a common shape S + (N,), modes
-        last.
+        Discrete poles, input and output weights (no unit); they broadcast to a common shape
+        S + (N,), modes last. Any finite pole.
     length : int
         Number of samples, at least 0.
     real : bool
@@ -44,6 +58,14 @@ def kernel(A_bar, B_bar, C, length, *, real=True):
     ValueError
         If a shape or dtype does not fit, a value is not finite, or ``length`` is negative.
 
+    Notes
+    -----
+    Error: a few units of the working precision, and a few more for the sum over the modes, relative
+    to ``sum_n |C_n B_n A_n^l|``; it does not grow with l [VAND-6]. Memory beside K: the tables of
+    one channel a thread. Channels are shared out among threads, with the same bits for any number
+    of them; K of another length may differ in the last bits. While the call lasts, BLAS runs on one
+    thread in the whole process.
+
     Examples
     --------
     >>> kernel([0.5, 0.5], [1.0, 1.0], [0.25, 0.25], 3)
@@ -52,103 +74,143 @@ def kernel(A_bar, B_bar, C, length, *, real=True):
     return kernel_fwd(A_bar, B_bar, C, length, real=real)[0]
 
 
-class Residuals(NamedTuple):
-    """What the backward pass needs; powers are run again rather than kept."""
+def kernel_from_exponent(dtA, B_bar, C, length, *, real=True):
+    """``K_l = 2 Re sum_n C_n B_n exp(l dtA_n)`` for l = 0, ..., length - 1 [VAND-7].
 
-    A: np.ndarray  # (rows, N) complex, contiguous
-    arguments: tuple  # (A_bar, B_bar, C), for their shapes and values
+    The poles are ``exp(dtA)`` (zero-order hold), but never rounded: an error of 2^-53 in A_bar is
+    one of l 2^-53 in its l-th power.
+
+    Parameters
+    ----------
+    dtA : array_like
+        Continuous poles times the sampling interval (no unit), imaginary part at most 2^40 in size.
+    B_bar, C : array_like
+        Discrete input weights and output weights. All three broadcast to a common shape S + (N,).
+    length : int
+        Number of samples, at least 0.
+    real : bool
+        True: one pole of each conjugate pair is stored, K is twice the real part. False: K is the
+        complex sum.
+
+    Returns
+    -------
+    K : ndarray
+        Shape S + (length,); real or complex.
+
+    Raises
+    ------
+    ValueError
+        If a shape or dtype does not fit, a value is not finite or an imaginary part too large, or
+        ``length`` is negative.
+
+    Notes
+    -----
+    Error, memory and threads as of `kernel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kernel_from_exponent(np.log([0.5, 0.5]), [1.0, 1.0], [0.25, 0.25], 3)
+    array([1.  , 0.5 , 0.25])
+    """
+    return kernel_from_exponent_fwd(dtA, B_bar, C, length, real=real)[0]
+
+
+class Residuals(NamedTuple):
+    """What the backward pass needs.
+
+    The tables are formed again rather than kept: they would take as much memory as K, and forming
+    them is a small part of the work.
+    """
+
+    poles: np.ndarray  # (rows, N) complex128, contiguous: what the kernels take
+    arguments: tuple  # (A_bar or dtA, B_bar, C), for their shapes and values
     K_like: np.ndarray  # the output's shape and dtype, owning no memory
     real: bool
 
 
 def kernel_fwd(A_bar, B_bar, C, length, *, real=True):
     """`kernel` and its residuals."""
-    _validate.flag("real", real)
-    A_bar, B_bar, C = _validate.arrays(A_bar=A_bar, B_bar=B_bar, C=C)
-    shape = _validate.broadcast(A_bar=A_bar, B_bar=B_bar, C=C)
-    if len(shape) == 0 or shape[-1] == 0:
-        raise ValueError(
-            f"A_bar, B_bar and C have the common shape {shape}; it must be S + (N,), N at least 1"
-        )
-    length = _validate.integer("length", length, minimum=0)
-    complex_dtype = np.result_type(A_bar.dtype, np.complex64)
-    A, B, c = (
-        np.array(np.broadcast_to(a, shape), complex_dtype, order="C").reshape(-1, shape[-1])
-        for a in (A_bar, B_bar, C)
-    )
-    dtype = A.real.dtype if real else A.dtype
-    K = np.empty((A.shape[0], length), dtype)
-    _sum_modes(A, (2 * B if real else B) * c, K)  # the 2 of [VAND-1], once
-    K = K.reshape(*shape[:-1], length)
-    K_like = _validate.stand_in(K.shape, dtype)
-    return K, Residuals(A, (A_bar, B_bar, C), K_like, bool(real))
+    return _forward({"A_bar": A_bar, "B_bar": B_bar, "C": C}, length, real)
 
 
 def kernel_vjp(residuals, grad_K):
     """Gradients to A_bar, B_bar and C [VAND-2]; None for the length."""
-    A, (A_bar, B_bar, C), K_like, real = residuals
+    return _backward(residuals, grad_K, is_exponent=False)
+
+
+def kernel_from_exponent_fwd(dtA, B_bar, C, length, *, real=True):
+    """`kernel_from_exponent` and its residuals."""
+    return _forward({"dtA": dtA, "B_bar": B_bar, "C": C}, length, real)
+
+
+def kernel_from_exponent_vjp(residuals, grad_K):
+    """Gradients to dtA [VAND-7], B_bar and C [VAND-2]; None for the length."""
+    return _backward(residuals, grad_K, is_exponent=True)
+
+
+def _forward(given, length, real):
+    _validate.flag("real", real)
+    arguments = _validate.arrays(**given)
+    names = dict(zip(given, arguments))
+    shape = _validate.broadcast(**names)
+    if len(shape) == 0 or shape[-1] == 0:
+        pole = next(iter(given))
+        raise ValueError(
+            f"{pole}, B_bar and C have the common shape {shape}; it must be S + (N,), N at least 1"
+        )
+    if "dtA" in names and np.any(np.abs(names["dtA"].imag) > LARGEST_PHASE):
+        largest = float(np.max(np.abs(names["dtA"].imag)))
+        raise ValueError(f"dtA has an imaginary part of {largest:g}; it must be at most 2^40")
+    length = _validate.integer("length", length, minimum=0)
+    poles, B, c = (
+        np.array(np.broadcast_to(a, shape), np.complex128, order="C").reshape(-1, shape[-1])
+        for a in arguments
+    )
+    dtype = np.result_type(arguments[0].dtype, np.float32 if real else np.complex64)
+    dtype = dtype.type(0).real.dtype if real else dtype
+    K = np.empty((*shape[:-1], length), dtype)
+    rows = K.reshape(poles.shape[0], length).view(K.real.dtype)
+    # the 2 of [VAND-1], once
+    _rows.sum_modes(poles, "dtA" in names, (2 * B if real else B) * c, 1 if real else 2, rows)
+    return K, Residuals(poles, tuple(arguments), _validate.stand_in(K.shape, dtype), bool(real))
+
+
+def _backward(residuals, grad_K, is_exponent):
+    poles, (pole, B_bar, C), K_like, real = residuals
     grad_K = _validate.plain(_validate.cotangent("grad_K", grad_K, K_like))
-    m0, m1 = np.empty_like(A), np.empty_like(A)
-    _moments_of_modes(A, grad_K.reshape(A.shape[0], K_like.shape[-1]), m0, m1)
-    shape = np.broadcast_shapes(A_bar.shape, B_bar.shape, C.shape)
-    gain = A.real.dtype.type(2 if real else 1)
+    m0, m1 = np.empty_like(poles), np.empty_like(poles)
+    g = grad_K.reshape(poles.shape[0], K_like.shape[-1]).view(grad_K.real.dtype)
+    _rows.moments(poles, is_exponent, g, 1 if real else 2, m0, m1)
+    shape = np.broadcast_shapes(pole.shape, B_bar.shape, C.shape)
+    gain = 2 if real else 1
     m0, m1 = (gain * m.reshape(shape) for m in (m0, m1))
+    # In double precision until the sums over broadcast axes are taken.
+    B, c = B_bar.astype(complex), C.astype(complex)
     return (
-        _validate.unbroadcast(np.conj(C * B_bar) * m1, A_bar),  # [VAND-2]
-        _validate.unbroadcast(np.conj(C) * m0, B_bar),
-        _validate.unbroadcast(np.conj(B_bar) * m0, C),
+        _validate.unbroadcast(np.conj(c * B) * m1, pole).astype(pole.dtype),  # [VAND-2]
+        _validate.unbroadcast(np.conj(c) * m0, B_bar).astype(B_bar.dtype),
+        _validate.unbroadcast(np.conj(B) * m0, C).astype(C.dtype),
         None,
     )
 
 
-@jit
-def _sum_modes(A, weight, K):
-    rows, N = A.shape
-    value = np.empty(N, np.complex128)
-    a = np.empty(N, np.complex128)
-    for row in range(rows):
-        value[:] = weight[row]
-        a[:] = A[row]
-        for t in range(K.shape[1]):
-            if t % FLUSH_EVERY == 0:
-                for n in range(N):
-                    value[n] = flushed(value[n])
-            total = complex(0)
-            for n in range(N):
-                total += value[n]  # [VAND-1]
-                value[n] = value[n] * a[n]
-            K[row, t] = project(total, K)
-
-
-@jit
-def _moments_of_modes(A, grad_K, m0, m1):
-    rows, N = A.shape
-    for row in range(rows):
-        h, d = np.zeros(N, np.complex128), np.zeros(N, np.complex128)
-        w = np.conj(A[row]).astype(np.complex128)
-        for t in range(grad_K.shape[1] - 1, -1, -1):
-            g = grad_K[row, t]
-            for n in range(N):
-                d[n] = h[n] + w[n] * d[n]  # [KERNEL-8]
-                h[n] = g + w[n] * h[n]
-            if t % FLUSH_EVERY == 0:
-                for n in range(N):
-                    h[n], d[n] = flushed(h[n]), flushed(d[n])
-        m0[row], m1[row] = h, d
-
-
-def _examples(rng):
+def _examples(rng, pole=lambda A: A):
     draw = partial(complex_normal, rng)
     poles = partial(discrete_poles, rng)
     linear = (("B_bar",), ("C",))
     for real in (True, False):
-        for H, N, L in [(1, 1, 1), (2, 4, 2), (3, 7, 17), (2, 4, 64)]:
-            args = poles(H, N), draw(H, N), draw(H, N), L
+        for H, N, L in [(1, 1, 1), (2, 4, 2), (3, 7, 17), (2, 4, 64), (1, 3, 101)]:
+            args = pole(poles(H, N)), draw(H, N), draw(H, N), L
             yield Example(args, {"real": real}, f"real={real}, H {H}, N {N}, L {L}", linear)
-        args = poles(4), draw(1, 4), draw(2, 3, 4), 9
+        args = pole(poles(4)), draw(1, 4), draw(2, 3, 4), 9
         yield Example(args, {"real": real}, f"real={real}, broadcast", linear)
-    args = poles(1, 2, low=0.99), draw(1, 2), draw(1, 2), 1047
+        A, B = rng.uniform(0.5, 1, (2, 3)), rng.standard_normal(3)
+        yield Example((pole(A), B, draw(2, 3), 30), {"real": real}, f"real={real}, real A", linear)
+    args = pole(poles(1, 2, low=0.99)), draw(1, 2), draw(1, 2), 1047
     yield Example(args, {"real": True}, "L 1047, |A_bar| in [0.99, 1)", linear)
+    args = pole(poles(2, 32, low=0.99)), draw(2, 32), draw(2, 32), 1047
+    yield Example(args, {"real": True}, "H 2, N 32, L 1047, |A_bar| in [0.99, 1)", linear)
 
 
 register(
@@ -158,4 +220,12 @@ register(
     reference=reference.vandermonde.kernel,
     examples=_examples,
     arguments=("A_bar", "B_bar", "C", "length"),
+)
+register(
+    "vandermonde_from_exponent",
+    kernel_from_exponent_fwd,
+    kernel_from_exponent_vjp,
+    reference=reference.vandermonde.kernel_from_exponent,
+    examples=partial(_examples, pole=np.log),
+    arguments=("dtA", "B_bar", "C", "length"),
 )
