@@ -17,8 +17,10 @@ _before = ()
 @functools.cache
 def _libraries():
     """The BLAS libraries of this process; looking for them takes milliseconds, so once."""
-    import scipy.linalg.cython_blas  # noqa: F401: the one that compiled kernels call
+    import scipy.linalg.cython_blas  # noqa: F401
     import threadpoolctl
+
+    # The first import loads the library that compiled kernels call; it must be there to be found.
 
     return threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
 

@@ -20,6 +20,11 @@ VJPS = {
     "zoh": (discretize.zoh_fwd, discretize.zoh_vjp, ("grad_A_bar", "grad_B_bar")),
     "generate": (kernels.generate_fwd, kernels.generate_vjp, ("grad_K",)),
     "vandermonde": (vandermonde.kernel_fwd, vandermonde.kernel_vjp, ("grad_K",)),
+    "from_exponent": (
+        vandermonde.kernel_from_exponent_fwd,
+        vandermonde.kernel_from_exponent_vjp,
+        ("grad_K",),
+    ),
     "terminal_state": (
         terminal_state.terminal_state_fwd,
         terminal_state.terminal_state_vjp,

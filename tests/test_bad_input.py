@@ -39,6 +39,11 @@ CALLS = {
     "zoh": (discretize.zoh, {"A": A[0], "B": A[0], "dt": np.array(0.1)}, "A B dt"),
     "generate": (kernels.generate, KERNEL, "A_bar B_bar C"),
     "vandermonde": (vandermonde.kernel, KERNEL, "A_bar B_bar C"),
+    "from_exponent": (
+        vandermonde.kernel_from_exponent,
+        {"dtA": A - 1, "B_bar": 2 * A, "C": 3 * A, "length": 4},
+        "dtA B_bar C",
+    ),
     "terminal_state": (
         terminal_state.terminal_state,
         {name: OPERATOR[name] for name in ("A_bar", "B_bar", "u", "x0")},
@@ -155,7 +160,7 @@ OPTIONS = [
     ("generate", {"B_bar": np.ones(2)}, r"B_bar \(2,\)"),
     *(
         (call, {"length": bad}, "length is")
-        for call in ("generate", "vandermonde", "model.kernel")
+        for call in ("generate", "vandermonde", "from_exponent", "model.kernel")
         for bad in (-1, 1.5, "4", None, True, 4.0)
     ),
     ("generate", {"method": "fast"}, "method is 'fast'"),
@@ -175,6 +180,10 @@ OPTIONS = [
     ("vandermonde", {"A_bar": np.ones((2, 0)), "B_bar": 1.0, "C": 1.0}, r"A_bar.*\(N,\)"),
     ("vandermonde", {"C": np.ones(2)}, r"C \(2,\)"),
     ("vandermonde", {"real": 1}, "real is 1"),
+    ("from_exponent", {"dtA": -0.5, "B_bar": 1.0, "C": 1.0}, r"dtA.*\(N,\)"),
+    ("from_exponent", {"C": np.ones(2)}, r"dtA \(1, 3\).*C \(2,\)"),
+    ("from_exponent", {"dtA": np.array([-1 - 2e12j])}, r"dtA .*2e\+12.* at most 2\^40"),
+    ("from_exponent", {"real": None}, "real is None"),
     *(
         case
         for call in ("scan", "convolve", "apply")

@@ -115,8 +115,9 @@ def test_a_conjugate_pair_written_out_equals_one_stored_pole(rng):
     assert_close(vandermonde.kernel(A, B, C, 50), both.real, 1e-14)
 
 
-def test_a_kernel_begins_as_a_shorter_one_does(rng):
+@pytest.mark.parametrize("short", [1, 37, 64])
+def test_a_kernel_begins_as_a_shorter_one_does(rng, short):
+    """To rounding: the split of time, and with it the order of sums, goes by the length."""
     args = arguments(rng, 2, 4)
-    np.testing.assert_array_equal(
-        vandermonde.kernel(*args, 100)[:, :37], vandermonde.kernel(*args, 37)
-    )
+    long = vandermonde.kernel(*args, 100)[:, :short]
+    assert_close(long, vandermonde.kernel(*args, short), 32 * 2**-53, scale=2 * size(*args))

@@ -3,10 +3,10 @@
     K_l = 2 Re sum_n C_n A_n^l B_n      (complex output: sum_n C_n A_n^l B_n)       [VAND-1]
 
 One op takes the discrete poles A, the other their logarithms ``dtA``, which a model with continuous
-parameters has at first hand. The (modes x time) matrix of powers is never formed: with
-l = j M + k it is the product of two short tables, and the sum over the modes a product of two small
-real matrices [VAND-4]; backward, the two moments of [VAND-2] come by the same split [VAND-5].
-Derivation: docs/derivations/vandermonde.md. Kernels: `_vandermonde_rows`. Cost: O(N L) multiply-adds
+parameters has at first hand. The (modes x time) matrix of powers is never formed: with l = j M + k
+it is the product of two short tables, and the sum over the modes a product of two small real
+matrices [VAND-4]; backward, the two moments of [VAND-2] come by the same split [VAND-5].
+Derivation: docs/derivations/vandermonde.md. Kernels: `_vandermonde_rows`. Cost: O(N L) products
 a channel at the speed of a matrix product, O((L / M + M) N) table entries, M about sqrt(L); forward
 and backward.
 """

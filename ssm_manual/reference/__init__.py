@@ -3,8 +3,9 @@
 Each file mirrors the file of the same name in `ssm_manual.ops`: the op under its own name, and
 ``op_vjp(*args, *cotangents)`` as the defining sums. A vjp here returns complex numbers where the
 argument is real, before the sum over broadcast axes: the caller takes both [COMPLEX-4, 5]. NumPy
-alone is imported: no FFT, no Numba, no cleverness, no validation. The notebooks teach from them,
-the tests compare with them, and the fast versions must equal them.
+alone is imported: no FFT (but where the kernel comes from its generating function), no Numba, no
+cleverness, no validation. The notebooks teach from them, the tests compare with them, and the fast
+versions must equal them.
 """
 
 from ssm_manual.reference import (

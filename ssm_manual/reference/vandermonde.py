@@ -1,4 +1,7 @@
-"""The kernel of a diagonal channel: its modes summed."""
+"""The kernel of a diagonal channel: its modes summed.
+
+`kernel_by_generating_function` and `periodic_kernel` are for comparison alone: no op uses them.
+"""
 
 import numpy as np
 
@@ -34,3 +37,38 @@ def kernel_from_exponent_vjp(dtA, B_bar, C, length, grad_K, *, real=True):
     grad_B_bar = np.sum(g * np.conj(C * powers), axis=-1)
     grad_C = np.sum(g * np.conj(B * powers), axis=-1)
     return grad_dtA, grad_B_bar, grad_C
+
+
+def kernel_by_generating_function(A_bar, B_bar, C, length, *, real=True):
+    """The kernel from its generating function at the roots of unity [VAND-8], by an inverse FFT.
+
+    Digits are lost in proportion to 1 / |1 - A z|, for poles near a root of unity.
+    """
+    return _from_samples(A_bar, B_bar, C, length, real, truncated=True)
+
+
+def periodic_kernel(A_bar, B_bar, C, length, *, real=True):
+    """The same without the factor ``1 - A^L``: ``sum_j K_{l + jL}`` for |A| < 1 [VAND-9].
+
+    A published mistake, kept to compare with.
+    """
+    return _from_samples(A_bar, B_bar, C, length, real, truncated=False)
+
+
+def _from_samples(A_bar, B_bar, C, length, real, truncated):
+    A, weight, _ = np.broadcast_arrays(A_bar, C * B_bar, C)
+    A, weight = A[..., None], weight[..., None]
+    if length == 0:
+        K = np.zeros((*A.shape[:-2], 0), complex)
+    else:
+        z = np.exp(-2j * np.pi * np.arange(length) / length)
+        denominator = 1 - A * z
+        if truncated:
+            # A pole on a root of unity: (1 - (A z)^L) / (1 - A z) is the sum of L ones.
+            on_root = denominator == 0
+            ratio = (1 - A**length) / np.where(on_root, 1, denominator)
+            ratio = np.where(on_root, length, ratio)
+        else:
+            ratio = 1 / denominator
+        K = np.fft.ifft(np.sum(weight * ratio, axis=-2))
+    return 2 * np.real(K) if real else K
