@@ -1,5 +1,7 @@
 """The kernel of a layer: exponents as parameters, whole blocks and rests, precision, threads."""
 
+import os
+
 import mpmath
 import numpy as np
 import pytest
@@ -169,6 +171,19 @@ def test_a_pole_outside_the_circle(rng, op):
     exact = getattr(reference.vandermonde, name)(*args, real=False)
     np.testing.assert_allclose(K, exact, rtol=1e-11)
     assert np.abs(K[0, -1]) > 1e170
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_overflow_is_infinite_and_seen(op):
+    """No exception and no warning on the way: the caller sees a value that is not finite."""
+    fwd, vjp, _ = OPS[op]
+    pole = np.array([np.log(1.5) if op == "dtA" else 1.5], np.complex64)
+    one = np.ones(1, np.complex64)
+    K, kept = fwd(pole, one, one, 300)
+    assert np.isfinite(K[:200]).all()
+    assert not np.isfinite(K[-1])
+    grads = vjp(kept, np.ones(300, np.float32))[:3]
+    assert not np.isfinite(np.concatenate(grads)).any()
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -355,21 +370,24 @@ print("fine")
     assert out == "fine\n"
 
 
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak cannot be set back"
+)
 def test_memory_beside_the_output_is_small():
-    """The matrix of powers would take 64 times the memory of K."""
-    pytest.importorskip("resource")
+    """At most twice K again, forward and backward; the matrix of powers would take 48 times K."""
     code = """
-import resource, sys
-unit = 1 if sys.platform == "darwin" else 1024
-def peak():
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def memory(field):
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
 def call(L):
     args = [a.astype(np.complex64) for a in (x, B, C)]
     K, kept = vandermonde.kernel_from_exponent_fwd(*args, L)
     return vandermonde.kernel_from_exponent_vjp(kept, K)
 call(10007)
-before = peak()
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak begins anew: compilers have had theirs
+before = memory("VmRSS")
 call(1 << 20)
-print((peak() - before) / (4 * H << 20))
+print((memory("VmHWM") - before) / (4 * H << 20))
 """
-    assert float(run_python(LAYER + code, NUMBA_NUM_THREADS="2")) < 3
+    assert 0.9 < float(run_python(LAYER + code, NUMBA_NUM_THREADS="2")) < 3

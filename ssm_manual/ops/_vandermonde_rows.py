@@ -88,11 +88,12 @@ def _kernel_of_row(poles, is_exponent, weight, M, parts, K):
     _tables(poles, is_exponent, K.itemsize == 8, W, Z)
     left, right = np.empty((J, 2 * N), K.dtype), np.empty((parts * M, 2 * N), K.dtype)
     tiny = float(np.finfo(K.dtype).tiny)
+    small = 4096 * tiny  # so that products with W are normal numbers too, but for very fast modes
     for j in range(J):
         row = left[j]
         for n in range(N):
             z = weight[n] * Z[j, n]
-            row[n], row[N + n] = _normal(z.real, tiny), _normal(z.imag, tiny)
+            row[n], row[N + n] = _normal(z.real, small), _normal(z.imag, small)
     _real_rows(W, parts, tiny, right)
     end = full * M * parts
     np.dot(left[:full], right.T, K[:end].reshape(full, M * parts))  # [VAND-4]
@@ -140,9 +141,9 @@ def _moments_of_row(poles, is_exponent, g, M, parts, m0, m1):
 
 
 @jit
-def _normal(x, tiny):
-    """x, or zero where it is subnormal: a processor is a hundred times slower on such numbers."""
-    return 0.0 if abs(x) < tiny else x
+def _normal(x, small):
+    """x, or zero where it is small: a processor is a hundred times slower on subnormal numbers."""
+    return 0.0 if abs(x) < small else x
 
 
 @jit
@@ -166,14 +167,15 @@ def _real_rows(W, parts, tiny, right):
 def _tables(poles, is_exponent, exact, W, Z):
     """``W_k = A^k`` and ``Z_j = A^(j M)`` [VAND-3]; returns A."""
     N = poles.shape[0]
-    a = np.zeros((N, 4))
+    a, A = np.zeros((N, 4)), np.empty(N, np.complex128)
     if is_exponent and exact:
         exponential(poles, a)
     else:
         for n in range(N):
             z = np.exp(poles[n]) if is_exponent else poles[n]
             a[n, 0], a[n, 2] = z.real, z.imag
-    A = a[:, 0] + 1j * a[:, 2]
+    for n in range(N):
+        A[n] = complex(a[n, 0], a[n, 2])
     if exact:
         _anchored_powers(a, W)
         _anchored_powers(a, Z)  # a is A^M now
@@ -209,7 +211,7 @@ def _anchored_powers(a, T):
             for n in range(N):
                 row[n] = complex(coarse[n, 0], coarse[n, 2]) * complex(fine[k, n, 0], fine[k, n, 2])
         multiply(coarse, fine[count], coarse)
-    a[:] = coarse
+    multiply(coarse, fine[0], a)
 
 
 # ----------------------------------------------------------------------------------------- drivers

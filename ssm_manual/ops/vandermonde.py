@@ -185,14 +185,19 @@ def _backward(residuals, grad_K, is_exponent):
     shape = np.broadcast_shapes(pole.shape, B_bar.shape, C.shape)
     gain = 2 if real else 1
     m0, m1 = (gain * m.reshape(shape) for m in (m0, m1))
-    # In double precision until the sums over broadcast axes are taken.
     B, c = B_bar.astype(complex), C.astype(complex)
     return (
-        _validate.unbroadcast(np.conj(c * B) * m1, pole).astype(pole.dtype),  # [VAND-2]
-        _validate.unbroadcast(np.conj(c) * m0, B_bar).astype(B_bar.dtype),
-        _validate.unbroadcast(np.conj(B) * m0, C).astype(C.dtype),
+        _as_given(np.conj(c * B) * m1, pole),  # [VAND-2], [VAND-7]
+        _as_given(np.conj(c) * m0, B_bar),
+        _as_given(np.conj(B) * m0, C),
         None,
     )
+
+
+def _as_given(grad, like):
+    """In the shape and dtype of the argument; double precision until the sums are taken."""
+    with np.errstate(over="ignore"):  # infinite, as K itself is where poles outside make it so
+        return _validate.unbroadcast(grad, like).astype(like.dtype)
 
 
 def _examples(rng, pole=lambda A: A):
