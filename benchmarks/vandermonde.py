@@ -138,7 +138,7 @@ def contestants():
         try:
             found[kind.__name__] = kind()
         except ImportError as error:
-            print(f"{kind.__name__} is skipped: {error} (pip install torch jax)")
+            print(f"{kind.__name__} is skipped: {error} (the extra `bench` installs it)")
     return found
 
 
