@@ -26,6 +26,7 @@ from ssm_manual import _validate, reference
 from ssm_manual._numba import flushed, jit, parallel_jit, prange, project
 from ssm_manual.ops._examples import operator_calls
 from ssm_manual.ops._operands import Operands, operands
+from ssm_manual.ops.kernels.power import power
 from ssm_manual.ops.registry import register
 
 __all__ = ["scan", "scan_fwd", "scan_vjp"]
@@ -123,7 +124,7 @@ def scan_vjp(residuals, grad_out):
     grad_D = np.zeros((batch, H), op.y_dtype)
     grad_u = np.empty(op.u.shape, op.A_bar.dtype if op.u.dtype.kind == "c" else op.A_bar.real.dtype)
     run = _backward_parallel if _worth_threads(op) else _backward_serial
-    A_horizon = (op.A_bar.astype(complex).conj() ** horizon).astype(op.A_bar.dtype)
+    A_horizon = power(op.A_bar.conj(), horizon)
     weights = (op.A_bar, op.B_bar, readout, op.D, A_horizon)
     run(weights, op.u, grad_y, horizon, checkpoints, adjoint, grads, grad_D, grad_u)
     # One fixed order of summation over the batch, whatever the number of threads.

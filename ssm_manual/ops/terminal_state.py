@@ -19,6 +19,7 @@ from ssm_manual._numba import FLUSH_EVERY, flushed, jit
 from ssm_manual.ops import vandermonde
 from ssm_manual.ops._examples import complex_normal, lasting_poles
 from ssm_manual.ops._operands import Operands, operands
+from ssm_manual.ops.kernels.power import power
 from ssm_manual.ops.registry import Example, register
 
 __all__ = ["terminal_state", "terminal_state_fwd", "terminal_state_vjp"]
@@ -63,7 +64,7 @@ def terminal_state_fwd(A_bar, B_bar, u, x0=None):
     L = op.u.shape[-1]
     w, slope = np.zeros_like(op.x0), np.zeros_like(op.x0)
     _weighted_sums(op.A_bar, op.u, w, slope)
-    return _power(op.A_bar, L) * op.x0 + op.B_bar * w, Residuals(op, w, slope)
+    return power(op.A_bar, L) * op.x0 + op.B_bar * w, Residuals(op, w, slope)
 
 
 def terminal_state_vjp(residuals, grad_x_last):
@@ -71,21 +72,16 @@ def terminal_state_vjp(residuals, grad_x_last):
     op, w, slope = residuals
     g = _validate.cotangent("grad_x_last", grad_x_last, op.x0)
     L = op.u.shape[-1]
-    power_slope = L * _power(op.A_bar, max(L - 1, 0))  # d A_bar^L / d A_bar
+    power_slope = L * power(op.A_bar, max(L - 1, 0))  # d A_bar^L / d A_bar
     grad_A = np.conj(power_slope * op.x0 + op.B_bar * slope) * g  # [STATE-2]
     grad_B = np.conj(w) * g  # [STATE-3]
     # sum_n conj(B_bar A_bar^(L-1-t)) g is a kernel run backwards in time [STATE-4].
     grad_u = vandermonde.kernel(op.A_bar.conj(), op.B_bar.conj(), g, L, real=False)[..., ::-1]
-    grad_x0 = np.conj(_power(op.A_bar, L)) * g  # [STATE-5]
+    grad_x0 = np.conj(power(op.A_bar, L)) * g  # [STATE-5]
     grad_A, grad_B, _, _, grad_u, grad_x0 = op.pull_back(
         grad_A, grad_B, None, None, grad_u, grad_x0
     )
     return grad_A, grad_B, grad_u, grad_x0
-
-
-def _power(A, exponent):
-    """In double precision: a complex power multiplies the rounding of log A by the exponent."""
-    return (A.astype(complex) ** exponent).astype(A.dtype)
 
 
 @jit
