@@ -24,12 +24,13 @@ UNIT = {np.float32: 2.0**-24, np.float64: 2.0**-53}
 
 
 def tolerance(length, dtype, method="recursive"):
-    """Relative to the first sample, |A_bar| <= 1.
+    """Relative to the first sample, |A_bar| <= 1; the reference's own running power adds its error.
 
     Recursion has t products of sqrt(5) units each. Log-space forms t log A_bar + log(C B_bar), of
     size up to 4 t, with three roundings.
     """
-    return (8 + (12 if method.startswith(("log", "hybrid")) else 4) * length) * UNIT[dtype]
+    drift = {"log": 12, "anchored": 0, "log_parallel": 0}.get(method, 4)
+    return (8 + drift * length) * UNIT[dtype] + 4 * length * 2.0**-53
 
 
 def arguments(rng, shape, dtype, field="complex"):
@@ -154,7 +155,7 @@ def test_negative_real_poles_in_log_space_stay_real(dtype):
 def test_hybrid_changes_at_its_threshold(rng):
     args = arguments(rng, (3,), np.float32)  # in float32 the two methods differ visibly
     recursive = kernels.generate(*args, 1025, method="recursive")
-    log = kernels.generate(*args, 1025, method="log")
+    log = kernels.generate(*args, 1025, method="log_parallel")
     assert np.any(recursive[:, 6:] != log[:, 6:])
     for length, threshold, expected in [
         (1024, None, recursive),
@@ -166,13 +167,6 @@ def test_hybrid_changes_at_its_threshold(rng):
     ]:
         K = kernels.generate(*args, length, method="hybrid", threshold=threshold)
         np.testing.assert_array_equal(K, expected[:, :length])
-
-
-def test_log_and_log_parallel_agree_to_the_bit(rng):
-    args = arguments(rng, (3,), np.float64)
-    for length in (1023, 1024, 1025, 4000):
-        one, other = (kernels.generate(*args, length, method=m) for m in ("log", "log_parallel"))
-        np.testing.assert_array_equal(one, other)
 
 
 def test_out_is_filled_and_returned(rng):
@@ -207,10 +201,11 @@ def test_one_pole_is_a_geometric_series(method):
 
 
 @pytest.mark.parametrize(
-    ("method", "units"), [("naive", 1e3), ("recursive", 1e3), ("log", 1e7), ("log_parallel", 1e7)]
+    ("method", "units"),
+    [("naive", 1e3), ("recursive", 1e3), ("log", 1e7), ("log_parallel", 8), ("anchored", 4.25)],
 )
 def test_drift_after_a_million_steps(method, units):
-    """The error in units of 2^-53: log-space multiplies the rounding of log A_bar by t."""
+    """The error in units of 2^-53: plain log-space multiplies the rounding of log A_bar by t."""
     A, t = 0.9999995 * np.exp(2.3j), 10**6
     K = kernels.generate(A, 1.0, 1.0, t + 1, method=method)
     with mpmath.workdps(60):

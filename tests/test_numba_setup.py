@@ -42,6 +42,7 @@ print("backward", digest(*scan.scan_vjp(kept, g)))
 pole = A[0, :3], cn(3), cn(3)
 print("log_parallel", digest(kernels.generate(*pole, 5000, method="log_parallel")))
 print("hybrid", digest(kernels.generate(*pole, 5000, method="hybrid")))
+print("anchored", digest(kernels.generate(*pole, 5000, method="anchored")))
 u = rng.standard_normal((20, 4, 4096))  # enough for the transforms to be shared out
 out, kept = convolve.causal_fwd(u, rng.standard_normal((4, 4096)))
 print("causal", digest(out, *convolve.causal_vjp(kept, out)))
@@ -57,7 +58,7 @@ def table(text):
 def test_the_same_bits_for_any_number_of_threads():
     runs = {n: table(run_python(THREADED, NUMBA_NUM_THREADS=str(n))) for n in (1, 2, 3)}
     assert [run.pop("threads") for run in runs.values()] == ["1", "2", "3"]
-    assert len(runs[1]) == 5
+    assert len(runs[1]) == 6
     assert runs[1] == runs[2] == runs[3]
 
 
@@ -129,7 +130,7 @@ def test_without_the_compiler_the_results_are_equal(tmp_path):
         run_python(f"TARGET = {str(target)!r}\n" + WITHOUT_COMPILER, NUMBA_DISABLE_JIT=switch)
         with np.load(target) as file:
             found[switch] = [file[key] for key in file]
-    assert len(found["0"]) == len(found["1"]) == 46
+    assert len(found["0"]) == len(found["1"]) == 50
     for jitted, stepped in zip(found["0"], found["1"]):
         assert jitted.dtype == stepped.dtype
         np.testing.assert_allclose(stepped, jitted, rtol=1e-12, atol=1e-13)

@@ -75,7 +75,7 @@ def unit_scaled(z):
 
 @jit
 def normalised(a, exponent):
-    """``a 2^exponent`` again, with the size of ``a`` moved into the exponent; a within 2^(+-900)."""
+    """The same number with the size of ``a`` moved into the exponent; |a| within 2^(+-900)."""
     more = math.frexp(max(abs(a[0]), abs(a[2])))[1]
     scale = math.ldexp(1.0, -more)
     return (a[0] * scale, a[1] * scale, a[2] * scale, a[3] * scale), exponent + more

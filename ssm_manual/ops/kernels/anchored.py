@@ -1,15 +1,15 @@
 """``K_{jM+k} = Z_j W_k``: anchors and a short table of powers, no drift, at the speed of memory.
 
-    W_k = A_bar^k,  k < M          Z_j = C B_bar A_bar^(jM)          K_{jM+k} = Z_j W_k   [ANCHORED-1]
+    W_k = A_bar^k,  k < M        Z_j = C B_bar A_bar^(jM)        K_{jM+k} = Z_j W_k   [ANCHORED-1]
 
 Design
 ------
 * Both tables are formed in double-double (`_double_double`), so that their error at any t up to
   2^40 is that of their final rounding. W is rounded to double; Z keeps its rounding error as a
   second part, which costs two multiply-adds that hide behind the writing of K.
-* The tables grow by doubling (A^(s+i) = A^i A^s for i < s) and the anchors of one span of M N samples
-  are the head of the span times the powers of A^M [ANCHORED-4]. No chain is longer than one product
-  a span, and every loop runs in vector registers.
+* The tables grow by doubling (A^(s+i) = A^i A^s for i < s) and the anchors of one span of M N
+  samples are the head of the span times the powers of A^M [ANCHORED-4]. The only chain is that of
+  the heads, one product a span, and every loop runs in vector registers.
 * W is stored interleaved, (re, im), beside i W, so that the loop over k is
   ``out[i] = zr W[i] + zi iW[i]`` on plain reals: contiguous, no shuffle.
 * M and N shrink for poles far from the circle, so that no table leaves the range of a double; the
@@ -17,8 +17,9 @@ Design
   format loses nothing on the way.
 * What a kernel does at t depends on t and the pole alone, never on the length.
 
-Error: 3 units with a fused multiply-add, 2 + sqrt(5) without one, at every t; complex64 is formed in
-double and rounded once, 1 unit [ANCHORED-5].
+Error: below 3 units with fused multiply-adds and 2 + sqrt(5) without, at every t up to 2^40;
+complex64 is formed in double and rounded once, 1 unit [ANCHORED-5]. Derivation and proof:
+docs/derivations/precise_kernels.md.
 """
 
 import math

@@ -48,8 +48,8 @@ def power(A_bar, t):
 
     Examples
     --------
-    >>> power(0.5, [0, 1, 10])
-    array([1.00000000e+00, 5.00000000e-01, 9.76562500e-04])
+    >>> power(0.5, [0, 1, 3])
+    array([1.   , 0.5  , 0.125])
     """
     A_bar = _validate.array("A_bar", A_bar)
     t = _exponents(t)
@@ -65,15 +65,22 @@ def power(A_bar, t):
 def _exponents(t):
     """``t`` as an array of int64 within the bounds."""
     try:
-        t = np.asarray(operator.index(t) if not isinstance(t, (list, tuple, np.ndarray)) else t)
-    except (TypeError, ValueError):
-        raise ValueError(f"t is {_validate.show(t)}; it must be an integer or several") from None
-    if t.dtype.kind not in "iu" and t.size:
-        raise ValueError(f"t is {_validate.show(t)}; it must be an integer or several")
-    if t.size and (t.min() < 0 or t.max() > LARGEST):
-        worst = t.min() if t.min() < 0 else t.max()
-        raise ValueError(f"t holds {worst}; it must be from 0 to 2^48 = {LARGEST}")
-    return t.astype(np.int64)
+        exponents = np.asarray(t)
+    except ValueError:  # a ragged list
+        exponents = np.asarray(None)
+    if exponents.size == 0:
+        return exponents.astype(np.int64)
+    try:
+        if exponents.dtype.kind not in "iuO":
+            raise TypeError
+        found = [operator.index(e) for e in (exponents.min(), exponents.max())]
+    except TypeError:
+        message = f"t is {_validate.show(t)}; it must be an integer or an array of integers"
+        raise ValueError(message) from None
+    for e in found:
+        if not 0 <= e <= LARGEST:
+            raise ValueError(f"t holds {e}; it must be from 0 to 2^48 = {LARGEST}")
+    return exponents.astype(np.int64)
 
 
 @jit
