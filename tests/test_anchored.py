@@ -1,7 +1,8 @@
 """Precision of the kernels that do not drift, against 300 bits.
 
-One unit is 2^-53 (complex128) or 2^-24 (complex64) of |K_t|. The proved bounds are those of docs/derivations/precise_kernels.md. Samples count as long as |K_t|
-is above 2^60 times the smallest normal number: below, rounding to the format itself is coarser.
+One unit is 2^-53 (complex128) or 2^-24 (complex64) of |K_t|; the proved bounds are those of
+docs/derivations/precise_kernels.md. Samples count as long as |K_t| is above 2^60 times the smallest
+normal number: below, rounding to the format itself is coarser.
 """
 
 import json

@@ -27,7 +27,13 @@ from fractions import Fraction
 import numpy as np
 
 from ssm_manual._numba import jit, jit_contracted, parallel_jit, prange
-from ssm_manual.ops.kernels._double_double import product, two_product, two_sum, unit_scaled
+from ssm_manual.ops.kernels._double_double import (
+    normalised,
+    product,
+    two_product,
+    two_sum,
+    unit_scaled,
+)
 
 __all__ = ["BLOCK", "log_parallel"]
 
@@ -97,7 +103,7 @@ def _logarithms(A_bar, B_bar, C, out):
     """Octaves and turns of C B_bar and of A_bar, each as (high, low)."""
     b, B_exponent = unit_scaled(B_bar)
     c, C_exponent = unit_scaled(C)
-    out[0], out[1], out[2], out[3] = _logarithm(product(c, b), B_exponent + C_exponent)
+    out[0], out[1], out[2], out[3] = _logarithm(*normalised(product(c, b), B_exponent + C_exponent))
     out[4], out[5], out[6], out[7] = _logarithm(*unit_scaled(A_bar))
 
 
