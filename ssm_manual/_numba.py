@@ -80,6 +80,16 @@ def jit(function):
     return _decorate(function)
 
 
+def jit_inlined(function):
+    """As `jit`, always inlined, so that a loop around it can become a vector loop."""
+    return _decorate(function, forceinline=True)
+
+
+def jit_inlined_contracted(function):
+    """As `jit_contracted`, always inlined: for loops too short to pay for a call."""
+    return _decorate(function, fastmath={"contract"}, forceinline=True)
+
+
 def jit_contracted(function):
     """As `jit`, with products and sums fused where the machine can, in the order as written."""
     return _decorate(function, fastmath={"contract"})

@@ -201,7 +201,7 @@ def test_no_subnormal_numbers_are_dragged_along(method, dtype):
     A, one = dtype(0.999 * np.exp(1j)), dtype(1)
     K = kernels.generate(A, one, one, 900_000, method=method)
     size = np.maximum(abs(K.real), abs(K.imag))
-    assert np.count_nonzero((size > 0) & (size < np.finfo(dtype).tiny)) <= M_MAX
+    assert np.count_nonzero((size > 0) & (size < np.finfo(dtype).tiny)) <= 2 * M_MAX
     assert not np.any(K[800_000:])
 
 

@@ -14,7 +14,7 @@ vector registers.
 
 import math
 
-from ssm_manual._numba import jit
+from ssm_manual._numba import jit, jit_inlined
 
 __all__ = ["normalised", "product", "scales", "two_product", "two_sum", "unit_scaled"]
 
@@ -22,7 +22,7 @@ __all__ = ["normalised", "product", "scales", "two_product", "two_sum", "unit_sc
 SPLITTER = 134217729.0
 
 
-@jit
+@jit_inlined
 def two_sum(a, b):
     """``s, e`` with ``s = fl(a + b)`` and ``s + e = a + b`` exactly [ANCHORED-2]."""
     s = a + b
@@ -30,7 +30,7 @@ def two_sum(a, b):
     return s, (a - (s - b_seen)) + (b - b_seen)
 
 
-@jit
+@jit_inlined
 def split(a):
     """Two halves of at most 26 bits whose sum is ``a``: their products are exact."""
     shifted = SPLITTER * a
@@ -38,7 +38,7 @@ def split(a):
     return high, a - high
 
 
-@jit
+@jit_inlined
 def two_product(a, b):
     """``p, e`` with ``p = fl(a b)`` and ``p + e = a b`` exactly [ANCHORED-2]."""
     p = a * b
@@ -47,7 +47,7 @@ def two_product(a, b):
     return p, ((a1 * b1 - p) + a1 * b2 + a2 * b1) + a2 * b2
 
 
-@jit
+@jit_inlined
 def product(a, b):
     """The complex product, to 15 sqrt(2) u^2 |a| |b| [ANCHORED-3]."""
     ar, ar_low, ai, ai_low = a

@@ -36,7 +36,7 @@ LONGEST = 2**40
 #: What ``auto`` takes up to which length, and why; the times are those of benchmarks/kernels.py.
 AUTO = (
     (16, "recursive", "0.05 us against 0.5 us for the tables; at most 15 roundings in a row"),
-    (LONGEST, "anchored", "no drift at any length; fastest from 700 samples on, by 2.4 at 2^20"),
+    (LONGEST, "anchored", "no drift at any length; fastest from 500 samples on, by 2.8 at 2^20"),
 )
 
 #: Scalars that `anchored_one` takes as they are, and the dtype of their kernel.

@@ -26,7 +26,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ssm_manual._numba import jit, jit_contracted, parallel_jit, prange
+from ssm_manual._numba import jit, jit_inlined_contracted, parallel_jit, prange
 from ssm_manual.ops.kernels._double_double import (
     normalised,
     product,
@@ -185,7 +185,7 @@ def _shortened(x, x_low, unit):
     return upper, (x - upper) + x_low
 
 
-@jit_contracted
+@jit_inlined_contracted
 def _samples(magnitude, phase, whole, lowest, scale, bits, out):
     """2^octaves exp(2 pi i turns) of one block; every loop is made of vector instructions."""
     octave1, octave2, octaves1, octaves2 = magnitude
@@ -213,7 +213,7 @@ def _samples(magnitude, phase, whole, lowest, scale, bits, out):
         out[2 * k + 1] = -im if quarters >= 2 else im
 
 
-@jit_contracted
+@jit_inlined_contracted
 def _exp2(f):
     """2^f for |f| <= 1/2 [LOG-4]."""
     p = ((_E[14] * f + _E[13]) * f + _E[12]) * f + _E[11]
@@ -222,14 +222,14 @@ def _exp2(f):
     return (((p * f + _E[3]) * f + _E[2]) * f + _E[1]) * f + _E[0]
 
 
-@jit_contracted
+@jit_inlined_contracted
 def _cos(x):
     """cos(2 pi r) for |r| <= 1/8 and x = r^2 [LOG-4]."""
     p = (((_C[9] * x + _C[8]) * x + _C[7]) * x + _C[6]) * x + _C[5]
     return ((((p * x + _C[4]) * x + _C[3]) * x + _C[2]) * x + _C[1]) * x + _C[0]
 
 
-@jit_contracted
+@jit_inlined_contracted
 def _sin(x):
     """sin(2 pi r) / r for |r| <= 1/8 and x = r^2 [LOG-4]."""
     p = (((_S[8] * x + _S[7]) * x + _S[6]) * x + _S[5]) * x + _S[4]
