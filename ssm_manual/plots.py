@@ -23,6 +23,7 @@ __all__ = [
     "figure",
     "frequency_response",
     "kernel",
+    "kernel_methods",
     "loss_curve",
     "poles",
     "regression",
@@ -406,4 +407,35 @@ def regression(table, history, learnt, closed, *, standardise=False):
     else:
         panels.coefficients(left, table, history, learnt, closed, COLOURS, standardise)
     panels.losses(right, table, history, closed, COLOURS)
+    return figure_
+
+
+def kernel_methods(found):
+    """Time and error of all methods of `ssm_manual.ops.kernels`, in both precisions.
+
+    Parameters
+    ----------
+    found : ssm_manual.tasks.kernel_survey.Survey
+        What was measured.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from ssm_manual import _plot_kernels as panels
+
+    looks = {"floor": {"color": COLOURS["grey"], "alpha": 0.35, "label": "writing the array"}}
+    names = ("anchored", "recursive", "log_parallel", "log", "naive", "hybrid")
+    colours = ("vermilion", "blue", "green", "purple", "orange", "black")
+    for name, colour in zip(names, colours):
+        looks[name] = {"color": COLOURS[colour], "label": name, "linewidth": 1.3}
+    looks["anchored"]["linewidth"] = 2.4
+    looks["hybrid"] |= {"linestyle": (0, (2, 2)), "linewidth": 1.0}
+    figure_ = figure(11.0, 6.6)
+    axes = figure_.subplots(len(found.seconds), 2)
+    for (left, right), dtype in zip(axes, found.seconds):
+        panels.seconds(_axes(left), found, dtype, looks)
+        panels.errors(_axes(right), found, dtype, looks)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure_.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure_
