@@ -6,7 +6,7 @@ import pytest
 from conftest import assert_close, cast, complex_normal, discrete_poles, double, error
 
 from ssm_manual import reference
-from ssm_manual.ops import _double_double, _vandermonde_rows, vandermonde
+from ssm_manual.ops import _double_double_rows, _vandermonde_rows, vandermonde
 
 PRECISIONS = [np.float32, np.float64]
 UNIT = {np.float32: 2.0**-24, np.float64: 2.0**-53}
@@ -77,13 +77,13 @@ def test_exponentials_of_104_bits(rng):
         ]
     )
     out = np.empty((z.size, 4))
-    _double_double.exponential(z, out)
+    _double_double_rows.exponential(z, out)
     with mpmath.workprec(300):
         for value, (a, b, c, d) in zip(z, out.tolist()):
             exact = mpmath.exp(mpmath.mpc(complex(value)))
             found = mpmath.mpc(mpmath.mpf(a) + b, mpmath.mpf(c) + d)
             assert abs(found - exact) <= abs(exact) * mpmath.mpf(2) ** -93, value
-    _double_double.exponential(np.array([-800.0 + 1j, -1e300, 1e300]), out[:3])
+    _double_double_rows.exponential(np.array([-800.0 + 1j, -1e300, 1e300]), out[:3])
     assert not out[:2].any()
     assert out[2, 0] == np.inf
 

@@ -1,122 +1,89 @@
-"""Complex numbers of about 104 bits, each part the unevaluated sum of two doubles.
+"""Numbers of twice the working precision, as unevaluated sums of two floats.
 
-A power a^l multiplies the relative error of a by l. Carried to 104 bits it may be multiplied by a
-million and still be far below the last bit of a double [VAND-6].
+A real number is a pair ``high + low`` with ``|low| <= u |high|``, u = 2^-53; a complex one is the
+tuple ``(re, re_low, im, im_low)``. The building blocks are exact [ANCHORED-2]:
 
-``two_sum`` is Knuth's and ``two_prod`` Dekker's, with Veltkamp's split: exact in the absence of
-overflow (beyond 2^996) and underflow. No fused multiply-add is assumed, and none may be introduced:
-these kernels are compiled without contraction.
+    a + b = s + e     `two_sum` (Knuth)           a b = p + e     `two_product` (Dekker)
+
+as long as nothing overflows and no product falls below 2^-969: the kernels keep to numbers of
+moderate size and carry a power of two beside them. Nothing here may be compiled with fused or
+reassociated sums, which would optimise the errors away that are to be kept. Dekker's product splits
+its factors instead of asking for a fused multiply-add: the same bits on every machine, and whole
+vector registers.
 """
 
-import numpy as np
+import math
 
-from ssm_manual._numba import jit
+from ssm_manual._numba import jit, jit_inlined
 
-_SPLITTER = 2.0**27 + 1.0
+__all__ = ["normalised", "product", "scales", "two_product", "two_sum", "unit_scaled"]
 
-#: 2 pi and log 2 in three parts of 53 bits each.
-_TWO_PI = (6.283185307179586, 2.4492935982947064e-16, -5.989539619436679e-33)
-_LOG_2 = (0.6931471805599453, 2.3190468138462996e-17, 5.707708438416212e-34)
-_INVERSE_LOG_2 = 1 / _LOG_2[0]
-
-#: exp(z) = exp(z / 2^SQUARINGS)^(2^SQUARINGS); the small exponential by its Taylor polynomial.
-_SQUARINGS = 8
-_INVERSE_FACTORIALS = np.array(
-    [
-        (1.0, 0.0),
-        (1.0, 0.0),
-        (0.5, 0.0),
-        (0.16666666666666666, 9.25185853854297e-18),
-        (0.041666666666666664, 2.3129646346357427e-18),
-        (0.008333333333333333, 1.1564823173178714e-19),
-        (0.001388888888888889, -5.300543954373577e-20),
-        (0.0001984126984126984, 1.7209558293420705e-22),
-        (2.48015873015873e-05, 2.1511947866775882e-23),
-        (2.7557319223985893e-06, -1.858393274046472e-22),
-        (2.755731922398589e-07, 2.3767714622250297e-23),
-        (2.505210838544172e-08, -1.448814070935912e-24),
-        (2.08767569878681e-09, -1.20734505911326e-25),
-    ]
-)
+#: 2^27 + 1: multiplying by it parts 53 bits into 26, 26 and a sign.
+SPLITTER = 134217729.0
 
 
-@jit
+@jit_inlined
 def two_sum(a, b):
-    """``s + e = a + b`` exactly, s the rounded sum."""
+    """``s, e`` with ``s = fl(a + b)`` and ``s + e = a + b`` exactly [ANCHORED-2]."""
     s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
+    b_seen = s - a
+    return s, (a - (s - b_seen)) + (b - b_seen)
 
 
-@jit
-def two_prod(a, b):
-    """``p + e = a b`` exactly, p the rounded product."""
+@jit_inlined
+def split(a):
+    """Two halves of at most 26 bits whose sum is ``a``: their products are exact."""
+    shifted = SPLITTER * a
+    high = shifted - (shifted - a)
+    return high, a - high
+
+
+@jit_inlined
+def two_product(a, b):
+    """``p, e`` with ``p = fl(a b)`` and ``p + e = a b`` exactly [ANCHORED-2]."""
     p = a * b
-    t = _SPLITTER * a
-    a1 = t - (t - a)
-    a2 = a - a1
-    t = _SPLITTER * b
-    b1 = t - (t - b)
-    b2 = b - b1
+    a1, a2 = split(a)
+    b1, b2 = split(b)
     return p, ((a1 * b1 - p) + a1 * b2 + a2 * b1) + a2 * b2
 
 
-@jit
-def multiply(x, y, out):
-    """``out_n = x_n y_n``; rows (N, 4) of high and low real part, high and low imaginary part."""
-    for n in range(x.shape[0]):
-        p, pe = two_prod(x[n, 0], y[n, 0])
-        q, qe = two_prod(x[n, 2], y[n, 2])
-        low = x[n, 0] * y[n, 1] + x[n, 1] * y[n, 0] - (x[n, 2] * y[n, 3] + x[n, 3] * y[n, 2])
-        s, e = two_sum(p, -q)
-        e += (pe - qe) + low
-        real, real_low = two_sum(s, e)
-        p, pe = two_prod(x[n, 0], y[n, 2])
-        q, qe = two_prod(x[n, 2], y[n, 0])
-        low = x[n, 0] * y[n, 3] + x[n, 1] * y[n, 2] + (x[n, 2] * y[n, 1] + x[n, 3] * y[n, 0])
-        s, e = two_sum(p, q)
-        e += (pe + qe) + low
-        out[n, 0], out[n, 1] = real, real_low
-        out[n, 2], out[n, 3] = two_sum(s, e)
+@jit_inlined
+def product(a, b):
+    """The complex product, to 15 sqrt(2) u^2 |a| |b| [ANCHORED-3]."""
+    ar, ar_low, ai, ai_low = a
+    br, br_low, bi, bi_low = b
+    p, p_low = two_product(ar, br)
+    q, q_low = two_product(ai, bi)
+    s, e = two_sum(p, -q)
+    cross = (ar * br_low + ar_low * br) - (ai * bi_low + ai_low * bi)
+    re, re_low = two_sum(s, e + ((p_low - q_low) + cross))
+    p, p_low = two_product(ar, bi)
+    q, q_low = two_product(ai, br)
+    s, e = two_sum(p, q)
+    cross = (ar * bi_low + ar_low * bi) + (ai * br_low + ai_low * br)
+    im, im_low = two_sum(s, e + ((p_low + q_low) + cross))
+    return re, re_low, im, im_low
 
 
 @jit
-def _reduced(x, period, count):
-    """``x - count * period`` in two parts; count an integer of at most 40 bits."""
-    p, pe = two_prod(count, period[0])
-    q, qe = two_prod(count, period[1])
-    s, e = two_sum(x, -p)
-    t, te = two_sum(-pe, -q)
-    s, more = two_sum(s, t)
-    return two_sum(s, (e + more) + (te - qe - count * period[2]))
+def unit_scaled(z):
+    """``a, exponent``: any finite complex number as ``a 2^exponent`` with 1/2 <= |a|_max < 1."""
+    re, im = float(z.real), float(z.imag)
+    exponent = math.frexp(max(abs(re), abs(im)))[1]
+    return (math.ldexp(re, -exponent), 0.0, math.ldexp(im, -exponent), 0.0), exponent
 
 
 @jit
-def exponential(z, out):
-    """``out_n = exp(z_n)``: z (N,) complex, |Im z| up to 2^40; out (N, 4)."""
-    N = z.shape[0]
-    small = np.empty((N, 4))
-    scale = 0.5**_SQUARINGS
-    halvings = np.empty(N)
-    for n in range(N):
-        # Beyond the exponents of a double the result is 0 or infinite, whatever the digits.
-        x = min(max(z[n].real, -2000.0), 2000.0)
-        halvings[n] = np.rint(x * _INVERSE_LOG_2)
-        a, b = _reduced(x, _LOG_2, halvings[n])
-        c, d = _reduced(z[n].imag, _TWO_PI, np.rint(z[n].imag / _TWO_PI[0]))
-        small[n, 0], small[n, 1] = a * scale, b * scale
-        small[n, 2], small[n, 3] = c * scale, d * scale
-    last = _INVERSE_FACTORIALS.shape[0] - 1
-    out[:, 0], out[:, 1] = _INVERSE_FACTORIALS[last, 0], _INVERSE_FACTORIALS[last, 1]
-    out[:, 2:] = 0.0
-    for i in range(last - 1, -1, -1):  # Horner's rule
-        multiply(out, small, out)
-        for n in range(N):
-            s, e = two_sum(out[n, 0], _INVERSE_FACTORIALS[i, 0])
-            out[n, 0], out[n, 1] = two_sum(s, e + (out[n, 1] + _INVERSE_FACTORIALS[i, 1]))
-    for _ in range(_SQUARINGS):
-        multiply(out, out, out)
-    for n in range(N):
-        power = int(halvings[n])
-        for part in range(4):
-            out[n, part] = np.ldexp(out[n, part], power)
+def normalised(a, exponent):
+    """The same number with the size of ``a`` moved into the exponent; |a| within 2^(+-900)."""
+    more = math.frexp(max(abs(a[0]), abs(a[2])))[1]
+    scale = math.ldexp(1.0, -more)
+    return (a[0] * scale, a[1] * scale, a[2] * scale, a[3] * scale), exponent + more
+
+
+@jit
+def scales(exponent):
+    """Two powers of two whose product is ``2^exponent``; zero or infinity far beyond the range."""
+    exponent = min(max(exponent, -2000), 2000)
+    half = exponent // 2
+    return math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)

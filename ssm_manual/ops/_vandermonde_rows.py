@@ -22,7 +22,7 @@ import numpy as np
 
 from ssm_manual._blas import single_threaded
 from ssm_manual._numba import jit, parallel_jit, prange
-from ssm_manual.ops._double_double import exponential, multiply
+from ssm_manual.ops._double_double_rows import exponential, multiply
 
 #: Modes times samples, over all channels, from which on these are shared out among threads.
 PARALLEL_FROM = 1 << 20

@@ -27,7 +27,7 @@ import math
 import numpy as np
 
 from ssm_manual._numba import jit, jit_inlined_contracted
-from ssm_manual.ops.kernels._double_double import normalised, product, scales, unit_scaled
+from ssm_manual.ops._double_double import normalised, product, scales, unit_scaled
 
 __all__ = ["anchored", "anchored_one"]
 

@@ -27,7 +27,7 @@ from fractions import Fraction
 import numpy as np
 
 from ssm_manual._numba import jit, jit_inlined_contracted, parallel_jit, prange
-from ssm_manual.ops.kernels._double_double import (
+from ssm_manual.ops._double_double import (
     normalised,
     product,
     two_product,

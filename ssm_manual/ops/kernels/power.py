@@ -11,7 +11,7 @@ import numpy as np
 
 from ssm_manual import _validate
 from ssm_manual._numba import jit
-from ssm_manual.ops.kernels._double_double import normalised, product, scales, unit_scaled
+from ssm_manual.ops._double_double import normalised, product, scales, unit_scaled
 
 __all__ = ["LARGEST", "power"]
 
