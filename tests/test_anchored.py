@@ -358,6 +358,7 @@ def test_powers_broadcast_and_keep_the_dtype():
         (np.array([2**64 - 1], np.uint64), "t holds 18446744073709551615; it must be from 0"),
         (1.0, "t is 1.0; it must be an integer"),
         ([0.5], "t is \\[0.5\\]; it must be an integer"),
+        (np.array([1, 1.5, 3], object), "t is .* it must be an integer"),
         (True, "t is True; it must be an integer"),
         ([True], "t is \\[True\\]; it must be an integer"),
         ("3", "t is '3'; it must be an integer"),

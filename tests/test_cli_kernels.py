@@ -94,6 +94,20 @@ def test_the_command_writes_all_it_measured(folder, capsys):
     assert sorted(os.listdir(folder)) == ["k.json", "kernels.png"]
 
 
+def test_every_line_of_the_figure_bears_its_name_and_value(found):
+    from ssm_manual import plots
+
+    figure = plots.kernel_methods(found)
+    figure.canvas.draw()
+    for ax, measured in zip(figure.axes, [found.seconds, found.errors] * 2):
+        assert len(ax.texts) == len(measured["complex64"])
+        heights = sorted(text.get_window_extent().y0 for text in ax.texts)
+        assert np.diff(heights).min() > 0.9 * ax.texts[0].get_window_extent().height
+        for line in ax.lines[: len(kernel_survey.METHODS)]:
+            (text,) = (t for t in ax.texts if t.get_text().split()[0] == line.get_label())
+            assert text.get_color() == line.get_color()
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -105,6 +119,7 @@ def test_the_command_writes_all_it_measured(folder, capsys):
         (["--figure", "k.txt"], "must end in"),
         (["--figure", "no/k.png"], "no folder"),
         (["--json", "k.png", "--figure", "k.png"], "choose another name"),
+        (["--json", "./k.png", "--figure", "k.png"], "choose another name"),
     ],
 )
 def test_bad_options(argv, message, folder, capsys):

@@ -17,7 +17,8 @@ this machine, and compare each with exact arithmetic. Draws kernels.png.
 EPILOG = """\
 the methods
   anchored      anchors times a short table of powers, both in double-double: no drift, one product
-                a sample, as fast as the memory takes it. What "auto" takes.
+                a sample; long kernels in little more than the time of writing the array. What
+                "auto" takes.
   recursive     K_t = A_bar K_(t-1): one product a sample, each after the one before; every one
                 adds its rounding.
   naive         the definition: the powers P_t = A_bar P_(t-1) one after the other, then C P_t B.
@@ -29,10 +30,11 @@ the methods
 what is measured
   time          The shortest of many calls of ops.kernels.generate into an array that is in memory
                 already; the methods take turns. "fill" writes the same array and does nothing
-                else: the floor. A call has some 30 microseconds of checks, which short kernels
+                else: the floor. A call has some 20 microseconds of checks, which short kernels
                 show.
   error         The largest over the poles of |K_t - exact| / |exact|, in units of 2^-53
                 (complex128) or 2^-24 (complex64). Exact: the pole's powers in integers of 384 bits.
+                The table has the worst and the median over t.
 
 examples
   ssm-manual kernels                         half a minute
@@ -68,7 +70,7 @@ def add_parser(subparsers):
         "--longest",
         type=int,
         metavar="T",
-        help="samples up to which errors are taken, up to 2^26 (default 2^20)",
+        help="how far the errors are followed, in samples, up to 2^26 (default 2^20)",
     )
     parser.add_argument(
         "--poles", type=int, default=3, metavar="N", help="random poles for the errors (default 3)"
@@ -94,12 +96,7 @@ def run(args):
     _validate.integer("--poles", args.poles, minimum=1, maximum=1000)
     _validate.integer("--seed", args.seed, minimum=0)
     figure = None if args.no_figure else args.figure or "kernels.png"
-    if figure:
-        _output.check_figure("--figure", figure)
-    if args.json:
-        _output.check_writable("--json", args.json)
-    if figure and args.json and figure == args.json:
-        raise ValueError(f"--json is {args.json!r}, the file of --figure; choose another name")
+    _output.check_outputs({}, figure=figure, json=args.json)
     lengths = [2**n for n in range(SHORTEST.bit_length() - 1, length.bit_length(), 2)]
     if lengths[-1] != length:
         lengths.append(length)

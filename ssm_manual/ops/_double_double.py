@@ -13,13 +13,44 @@ vector registers.
 """
 
 import math
+from fractions import Fraction
+
+import numpy as np
 
 from ssm_manual._numba import jit, jit_inlined
 
-__all__ = ["normalised", "product", "scales", "two_product", "two_sum", "unit_scaled"]
+__all__ = [
+    "INVERSE_FACTORIALS",
+    "LN2",
+    "TAU",
+    "normalised",
+    "parts",
+    "product",
+    "scales",
+    "two_product",
+    "two_sum",
+    "unit_scaled",
+]
 
 #: 2^27 + 1: multiplying by it parts 53 bits into 26, 26 and a sign.
 SPLITTER = 134217729.0
+
+#: 2 pi and log 2 to 50 digits, for constants of two and three parts.
+TAU = Fraction("6.2831853071795864769252867665590057683943387987502116")
+LN2 = Fraction("0.69314718055994530941723212145817656807550013436025526")
+
+
+def parts(x, count=2):
+    """A fraction as a sum of ``count`` doubles, each of them what is left, rounded."""
+    found = []
+    for _ in range(count):
+        found.append(float(x))
+        x -= Fraction(found[-1])
+    return tuple(found)
+
+
+#: 1/n! as (high, low): the coefficients of the exponential series.
+INVERSE_FACTORIALS = np.array([parts(Fraction(1, math.factorial(n))) for n in range(33)])
 
 
 @jit_inlined

@@ -64,7 +64,8 @@ def kernel(A_bar, B_bar, C, length, *, real=True):
     to ``sum_n |C_n B_n A_n^l|``; it does not grow with l [VAND-6]. Memory beside K: the tables of
     one channel a thread. Channels are shared out among threads, with the same bits for any number
     of them; K of another length may differ in the last bits. While the call lasts, BLAS runs on one
-    thread in the whole process.
+    thread in the whole process. Where a power of an unstable pole leaves the range of a double, K
+    is infinite or NaN.
 
     Examples
     --------

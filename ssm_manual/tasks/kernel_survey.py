@@ -25,7 +25,7 @@ UNITS = {"complex128": 2.0**-53, "complex64": 2.0**-24}
 #: Bits after the point: enough for powers of a pole close to the circle up to 2^40.
 _BITS = 384
 
-#: Rounds of timing, and seconds that all rounds of one length may take.
+#: Most rounds of timing, and seconds that one length may take.
 _ROUNDS, _BUDGET = 200, 1.0
 
 #: Samples at which errors are looked at.
@@ -166,15 +166,17 @@ def _seconds(dtype, lengths, tick):
             )
             calls[method]()  # compiled, and the array is in memory
             tick()
-        best = dict.fromkeys(calls, math.inf)
-        start = time.perf_counter()
+        best, spent = dict.fromkeys(calls, math.inf), dict.fromkeys(calls, 0.0)
         for done in range(_ROUNDS):
-            if done >= 3 and time.perf_counter() - start > _BUDGET:
-                break
             for name, call in calls.items():
+                # Shares, as the slow ones would leave too few rounds to the fast, which need them.
+                if done >= 3 and spent[name] > _BUDGET / len(calls):
+                    continue
                 before = time.perf_counter()
                 call()
-                best[name] = min(best[name], time.perf_counter() - before)
+                seconds = time.perf_counter() - before
+                best[name] = min(best[name], seconds)
+                spent[name] += seconds
         for name, value in best.items():
             found[name].append(value)
     return found

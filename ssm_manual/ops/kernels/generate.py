@@ -88,7 +88,8 @@ def generate(A_bar, B_bar, C, length, *, method="auto", out=None, cutoff=0.0, th
     -----
     Cost: O(length) products a pole (anchored, recursion), or as many exponentials (log-space).
     Three complex scalars of one type skip the checks that arrays need, 2 instead of 20
-    microseconds a call. An unstable pole may overflow to infinity.
+    microseconds a call. An unstable pole may overflow to infinity,
+    and to NaN in complex kernels, where infinity meets zero.
 
     Examples
     --------

@@ -22,13 +22,16 @@ rounded once. Derivation and proof: docs/derivations/precise_kernels.md.
 """
 
 import math
-from fractions import Fraction
 
 import numpy as np
 
 from ssm_manual._numba import jit, jit_inlined_contracted, parallel_jit, prange
 from ssm_manual.ops._double_double import (
+    INVERSE_FACTORIALS,
+    LN2,
+    TAU,
     normalised,
+    parts,
     product,
     two_product,
     two_sum,
@@ -40,25 +43,15 @@ __all__ = ["BLOCK", "log_parallel"]
 #: Samples a block: enough to hide its start (a tenth of a microsecond), few enough for ten bits.
 BLOCK = 1024
 
-# Constants to twice the digits, as (high, low).
-_TAU = Fraction("6.2831853071795864769252867665590057683943387987502116")
-_LN2 = Fraction("0.69314718055994530941723212145817656807550013436025526")
+_PER_TURN, _PER_OCTAVE = parts(1 / TAU), parts(1 / LN2)
 
-
-def _pair(x):
-    high = float(x)
-    return high, float(x - Fraction(high))
-
-
-_PER_TURN, _PER_OCTAVE = _pair(1 / _TAU), _pair(1 / _LN2)
-
-#: 1/n!, by which Horner's rule runs through the exponential series; |z|^33 / 33! < 2^-118.
-_INVERSE_FACTORIALS = np.array([_pair(Fraction(1, math.factorial(n))) for n in range(33)])
+#: Of the exponential series by Horner's rule; |z|^33 / 33! < 2^-118.
+_DEGREE = 32
 
 # The series of 2^f, |f| <= 1/2, and of cos and sin of 2 pi r, |r| <= 1/8 [LOG-4].
-_E = tuple(float(_LN2**n / math.factorial(n)) for n in range(15))
-_C = tuple(float((-1) ** n * _TAU ** (2 * n) / math.factorial(2 * n)) for n in range(10))
-_S = tuple(float((-1) ** n * _TAU ** (2 * n + 1) / math.factorial(2 * n + 1)) for n in range(9))
+_E = tuple(float(LN2**n / math.factorial(n)) for n in range(15))
+_C = tuple(float((-1) ** n * TAU ** (2 * n) / math.factorial(2 * n)) for n in range(10))
+_S = tuple(float((-1) ** n * TAU ** (2 * n + 1) / math.factorial(2 * n + 1)) for n in range(9))
 
 #: Adding and subtracting it rounds to an integer, and leaves that integer in the lowest bits.
 _ROUNDER = 1.5 * 2.0**52
@@ -79,7 +72,7 @@ def log_parallel(A_bar, B_bar, C, support, K):
     """
     rows, length = K.shape
     blocks = (length + BLOCK - 1) // BLOCK
-    parts = K.view(K.real.dtype)
+    numbers = K.view(K.real.dtype)
     logarithms = np.empty((rows, 8))
     for row in prange(rows):
         if not (A_bar[row] == 0 or B_bar[row] == 0 or C[row] == 0):
@@ -88,7 +81,7 @@ def log_parallel(A_bar, B_bar, C, support, K):
         row, first = task // blocks, task % blocks * BLOCK
         last = min(length, first + BLOCK)
         n = min(max(support[row] - first, 0), last - first)
-        out = parts[row, 2 * first : 2 * last]
+        out = numbers[row, 2 * first : 2 * last]
         out[2 * n :] = 0
         if A_bar[row] == 0 or B_bar[row] == 0 or C[row] == 0:  # they have no logarithm
             out[:] = 0
@@ -152,10 +145,10 @@ def _exponential(x, y):
     """``exp(x + i y)`` for |x + i y| < 1.05 in double-double, by Horner's rule [LOG-2]."""
     z = x, 0.0, y, 0.0
     value = 0.0, 0.0, 0.0, 0.0
-    for n in range(32, -1, -1):
+    for n in range(_DEGREE, -1, -1):
         value = product(value, z)
-        re, e = two_sum(value[0], _INVERSE_FACTORIALS[n, 0])
-        re, e = two_sum(re, e + (value[1] + _INVERSE_FACTORIALS[n, 1]))
+        re, e = two_sum(value[0], INVERSE_FACTORIALS[n, 0])
+        re, e = two_sum(re, e + (value[1] + INVERSE_FACTORIALS[n, 1]))
         value = re, e, value[2], value[3]
     return value
 

@@ -73,7 +73,9 @@ def _exponents(t):
     try:
         if exponents.dtype.kind not in "iuO":
             raise TypeError
-        found = [operator.index(e) for e in (exponents.min(), exponents.max())]
+        if exponents.dtype.kind == "O":  # beyond 64 bits, or no integers at all
+            exponents = np.vectorize(operator.index, otypes=[object])(exponents)
+        found = int(exponents.min()), int(exponents.max())
     except TypeError:
         message = f"t is {_validate.show(t)}; it must be an integer or an array of integers"
         raise ValueError(message) from None
