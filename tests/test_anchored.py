@@ -7,6 +7,7 @@ normal number: below, rounding to the format itself is coarser.
 
 import json
 import shutil
+import sys
 from fractions import Fraction
 
 import mpmath
@@ -152,6 +153,8 @@ def test_planted_mistakes_are_found(rng, tmp_path, mistake):
 EXTREMES = {
     "out of the subnormals": (1.01 * np.exp(1j), 1e-310, 1 + 1j, 60000),
     "from the largest": (0.99 * np.exp(1j), 1.2e308, 1 + 0.1j, 60000),
+    "from beyond the largest": (0.9 * np.exp(1j), 1e154, 3e154, 8000),
+    "from far beyond": (-0.5 + 0j, 1e200, 1e200, 3000),
     "weights that cancel": (0.999 * np.exp(2j), 1e-250, 1e250j, 5000),
     "fast": (0.1 + 0.2j, 1.0, 1.0, 700),
     "faster": (1e-20 + 1e-21j, 1e300, 1.0, 50),
@@ -202,6 +205,54 @@ def test_no_subnormal_numbers_are_dragged_along(method, dtype):
     size = np.maximum(abs(K.real), abs(K.imag))
     assert np.count_nonzero((size > 0) & (size < np.finfo(dtype).tiny)) <= 2 * M_MAX
     assert not np.any(K[800_000:])
+    last = int(np.log(4 * float(np.finfo(dtype).tiny)) / np.log(abs(complex(A))))
+    assert np.all(size[:last] > 0)  # and no sooner
+
+
+# ------------------------------------------------------------------------------------- the parts
+
+
+def test_both_parts_of_an_anchor_count(rng):
+    """All samples of a block share the anchor's error: without its second part it stays on average.
+
+    The powers of 3/4 up to the 33rd are exact.
+    """
+    shared = []
+    for B, C in rng.uniform(1, 2, (100, 2)):
+        K = kernels.generate(0.75, B, C, 34, method="anchored")
+        exact = [Fraction(B) * Fraction(C) * Fraction(3, 4) ** t for t in range(34)]
+        shared.append(np.mean([float((Fraction(k) - e) / e) * 2.0**53 for k, e in zip(K, exact)]))
+    assert np.std(shared) < 0.15  # 0.45 without
+
+
+def test_the_product_of_two_parts_and_a_power():
+    """[ANCHORED-5] on numbers that need no rounding."""
+    W, turned, out = np.array([3.0, 5.0]), np.array([-5.0, 3.0]), np.empty(2)
+    sys.modules["ssm_manual.ops.kernels.anchored"]._samples(1.0, 0.25, 2.0, -0.5, W, turned, out)
+    assert complex(*out) == (1.25 + 1.5j) * (3 + 5j)
+
+
+def test_logarithms_and_samples_at_the_longest_time(rng):
+    """[LOG-2] to 400 u^2 in nepers and radians, and [LOG-5] just below t = 2^40."""
+    module = sys.modules["ssm_manual.ops.kernels.log_parallel"]
+    first = 2**40 - module.BLOCK
+    for phase in 2 * np.pi * rng.random(20):
+        A = complex((1 + 2.0**-52 * rng.uniform(-1, 1)) * np.exp(1j * phase))
+        B, C = complex_normal(rng, 2)
+        logarithms, out = np.empty(8), np.empty(40)
+        module._logarithms(A, complex(B), complex(C), logarithms)
+        module._block(logarithms, first, out)
+        with mpmath.workprec(300):
+            octaves, turns = (
+                mpmath.mpf(float(x)) + float(y) for x, y in logarithms[4:].reshape(2, 2)
+            )
+            exact = mpmath.log(wide(A))
+            found = mpmath.mpc(octaves * mpmath.log(2), turns * 2 * mpmath.pi)
+            off = found - exact
+            off -= mpmath.mpc(0, 2 * mpmath.pi) * mpmath.nint(off.imag / (2 * mpmath.pi))
+            assert abs(off) < 400 * 2.0**-106
+        K = out.view(complex)
+        assert units(K, A, B, C, first + np.arange(20)).max() <= ALLOWED["log_parallel"][0]
 
 
 # ----------------------------------------------------------------------------------- consistency

@@ -304,7 +304,13 @@ def test_products_that_blas_would_share_out_are_kept_to_one_thread(rng, monkeypa
         yield
 
     monkeypatch.setattr(_vandermonde_rows, "single_threaded", recorded)
-    for H, N, L, guarded in [(1, 4, 20, False), (1, 64, 5000, True), (40, 32, 1024, True)]:
+    for H, N, L, guarded in [
+        (1, 4, 20, False),
+        (1, 4, 16384, False),
+        (1, 4, 1 << 17, True),  # a short table, but many rows against it
+        (1, 64, 5000, True),
+        (40, 32, 1024, True),
+    ]:
         entered.clear()
         args = s4d(rng, H, N)
         K, kept = vandermonde.kernel_from_exponent_fwd(*args, L)

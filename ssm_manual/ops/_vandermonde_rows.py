@@ -27,8 +27,9 @@ from ssm_manual.ops._double_double_rows import exponential, multiply
 #: Modes times samples, over all channels, from which on these are shared out among threads.
 PARALLEL_FROM = 1 << 20
 
-#: Numbers in the larger factor up to which BLAS keeps to one thread without being told.
-TINY = 1 << 12
+#: Numbers in the table of a block, and multiply-adds in the larger product, up to which BLAS keeps
+#: to one thread unasked: it looks at the first for a vector, at the second for a matrix.
+TINY, TINY_PRODUCT = 1 << 12, 1 << 18
 
 LARGEST_BLOCK = 256
 
@@ -71,7 +72,8 @@ def _choose(poles, length, parts, serial, parallel):
     rows, N = poles.shape
     if rows > 1 and rows * N * length >= PARALLEL_FROM:
         return parallel, single_threaded()
-    tiny = parts * 4 * N * block_length(length) <= TINY
+    columns = parts * 4 * N
+    tiny = columns * block_length(length) <= TINY and columns * length <= TINY_PRODUCT
     return serial, contextlib.nullcontext() if tiny else single_threaded()
 
 

@@ -174,10 +174,21 @@ def _span(Z, count, exponent, W, turned, out):
         if ended:
             block[:] = 0
         elif low_parts:
+            beyond = (
+                max(abs(zr), abs(zi)) == np.inf
+            )  # a decaying kernel may come back in this block
+            if beyond:
+                less, other_less = scales(exponent - W_OCTAVES)
+                zr, zr_low = Z[j] * less * other_less, Z[M_MAX + j] * less * other_less
+                zi = Z[2 * M_MAX + j] * less * other_less
+                zi_low = Z[3 * M_MAX + j] * less * other_less
             # Subnormal low parts are worth nothing and cost much; those of infinity are no numbers.
             zr_low = zr_low if limits.tiny <= abs(zr_low) < np.inf and abs(zr) < np.inf else 0.0
             zi_low = zi_low if limits.tiny <= abs(zi_low) < np.inf and abs(zi) < np.inf else 0.0
             _samples(zr, zr_low, zi, zi_low, W, turned, block)
+            if beyond:
+                for i in range(block.size):
+                    block[i] *= 2.0**W_OCTAVES
         else:
             _samples_single(zr, zi, W, turned, block)
     return ended
