@@ -29,6 +29,7 @@ from ssm_manual._version import __version__
 _SUBMODULES = (
     "checkpoint",
     "gradcheck",
+    "hippo",
     "models",
     "ops",
     "plots",
