@@ -13,6 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ssm_manual import _validate
+from ssm_manual._plot_hippo import (
+    hippo_memory,
+    initial_kernels,
+    initial_spectrum,
+    initialisations,
+)
 
 __all__ = [
     "COLOURS",
@@ -22,6 +28,10 @@ __all__ = [
     "denoising",
     "figure",
     "frequency_response",
+    "hippo_memory",
+    "initial_kernels",
+    "initial_spectrum",
+    "initialisations",
     "kernel",
     "kernel_methods",
     "loss_curve",
