@@ -157,6 +157,73 @@ def _flushed(z):
     return lambda z: zero if abs(z.real) < tiny and abs(z.imag) < tiny else z
 
 
+def gemm(A, B, beta, out):
+    """``out = A B + beta out`` by BLAS, inside a kernel; float32 or float64 matrices.
+
+    A and B may be transposed (``A.T``) and all three may be blocks of larger matrices
+    (``A[:m, :k]``): nothing is copied. ``np.dot`` copies whatever is not contiguous and cannot add
+    to what is there. This calls the symbol that Numba itself calls for ``np.dot``,
+    ``numba_xxgemm``, which is SciPy's BLAS; the caller keeps that to one thread
+    (`_blas.single_threaded`, which also loads it). A matrix must have one axis along which its
+    elements are adjacent, ``out`` the last one; ``out`` overlaps neither A nor B. Nothing is
+    checked.
+    """
+    product = A @ B
+    out[...] = product if beta == 0 else product + out.dtype.type(beta) * out
+
+
+_int, _char, _pointer = numba.types.intp, numba.types.int8, numba.types.voidptr
+_xgemm = numba.types.ExternalFunction(
+    "numba_xxgemm",
+    numba.types.intc(
+        *(_char, _char, _char, _int, _int, _int, _pointer, _pointer, _int),
+        *(_pointer, _int, _pointer, _pointer, _int),
+    ),
+)
+_KIND = {numba.types.float32: np.int8(ord("s")), numba.types.float64: np.int8(ord("d"))}
+_PLAIN, _TRANSPOSED = np.int8(ord("n")), np.int8(ord("t"))
+
+
+@overload(gemm)
+def _gemm(A, B, beta, out):
+    kind = _KIND[out.dtype]
+
+    def call(A, B, beta, out):
+        rows, columns = out.shape
+        inner = A.shape[1]
+        if rows == 0 or columns == 0:
+            return
+        size = out.itemsize
+        # Rows lie one after the other, but for a transposed matrix; the distance of neighbours
+        # along an axis of one element means nothing, and BLAS wants at least the row's length.
+        flip_A = not (A.strides[1] == size and (rows == 1 or A.strides[0] >= inner * size))
+        flip_B = not (B.strides[1] == size and (inner == 1 or B.strides[0] >= columns * size))
+        step_A = max(A.strides[1] // size, rows) if flip_A else max(A.strides[0] // size, inner)
+        step_B = max(B.strides[1] // size, inner) if flip_B else max(B.strides[0] // size, columns)
+        step = max(out.strides[0] // size, columns)
+        scale = np.empty(2, out.dtype)
+        scale[0], scale[1] = 1, beta
+        # BLAS reads matrices by columns and so sees every one transposed: out^T = B^T A^T.
+        _xgemm(
+            kind,
+            _TRANSPOSED if flip_B else _PLAIN,
+            _TRANSPOSED if flip_A else _PLAIN,
+            columns,
+            rows,
+            inner,
+            scale.ctypes,
+            B.ctypes,
+            max(step_B, 1),
+            A.ctypes,
+            max(step_A, 1),
+            scale[1:].ctypes,
+            out.ctypes,
+            max(step, 1),
+        )
+
+    return call
+
+
 class _Announcer(_event.Listener):
     """Tells a person which kernels are being compiled, and that it happens only once."""
 

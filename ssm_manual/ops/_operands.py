@@ -17,7 +17,7 @@ __all__ = ["Operands", "operands"]
 class Operands(NamedTuple):
     """The operator's arguments as its kernels take them, and as they were given."""
 
-    A_bar: np.ndarray  # (H, N) complex, contiguous
+    A_bar: np.ndarray  # (H, N) complex, contiguous; dtA where that is the parameter
     B_bar: np.ndarray  # (H, N)
     C: np.ndarray  # (H, N), without the factor 2 of real output
     D: np.ndarray  # (H,) of y's dtype; zeros where there is none
@@ -42,18 +42,24 @@ class Operands(NamedTuple):
         )
 
     def pull_back(self, *grads):
-        """Gradients in the shapes and fields of the given arguments [COMPLEX-4, COMPLEX-5].
+        """Gradients in the shapes and dtypes of the given arguments [COMPLEX-4, COMPLEX-5].
 
         None stays None, and an argument that was left out has none.
         """
-        return tuple(
-            None if argument is None or grad is None else _validate.unbroadcast(grad, argument)
-            for grad, argument in zip(grads, self.given)
-        )
+        with np.errstate(over="ignore"):  # infinite, as the output itself is for such poles
+            return tuple(
+                None
+                if argument is None or grad is None
+                else _validate.unbroadcast(grad, argument).astype(argument.dtype, copy=False)
+                for grad, argument in zip(grads, self.given)
+            )
 
 
-def operands(A_bar, B_bar, C, D, u, x0, real):
+def operands(A_bar, B_bar, C, D, u, x0, real, *, exponent=False):
     """Validate the operator's arguments.
+
+    With ``exponent`` the first is dtA, the logarithm of A_bar, and may be in double precision
+    beside data in single: a phase of many turns has no digits to spare.
 
     Raises
     ------
@@ -63,17 +69,20 @@ def operands(A_bar, B_bar, C, D, u, x0, real):
     """
     _validate.flag("real", real)
     must_be_real = ("u", "D") if real else ()
-    given = _validate.arrays(
-        A_bar=A_bar, B_bar=B_bar, C=C, D=D, u=u, x0=x0, real=must_be_real, optional=("D", "x0")
-    )
+    pole = "dtA" if exponent else "A_bar"
+    values = {pole: A_bar, "B_bar": B_bar, "C": C, "D": D, "u": u, "x0": x0}
+    wide = []
+    if exponent and _validate.array(pole, A_bar).dtype in _validate.DOUBLE:
+        wide = [_validate.array(pole, values.pop(pole))]
+    given = wide + _validate.arrays(**values, real=must_be_real, optional=("D", "x0"))
     A_bar, B_bar, C, D, u, x0 = given
     _validate.shape("u", u, (-1, -1, None), meaning="(batch, H, L)")
     batch, H, _ = u.shape
-    weights = _validate.broadcast(A_bar=A_bar, B_bar=B_bar, C=C)
+    weights = _validate.broadcast(**{pole: A_bar, "B_bar": B_bar, "C": C})
     N = weights[-1] if weights else 1
     if len(weights) > 2 or N == 0 or (len(weights) == 2 and weights[0] not in (1, H)):
         raise ValueError(
-            f"A_bar {A_bar.shape}, B_bar {B_bar.shape} and C {C.shape} have the shape {weights} in "
+            f"{pole} {A_bar.shape}, B_bar {B_bar.shape} and C {C.shape} have the shape {weights} in "
             f"common; it must broadcast to (H, N) with H = {H}, the channels of u, and N at least 1"
         )
     complex_dtype = np.result_type(u.dtype, np.complex64)

@@ -87,7 +87,7 @@ def _kernel_of_row(poles, is_exponent, weight, M, parts, K):
     rest = L - full * M
     J = full + (rest > 0)
     Z, W = np.empty((J, N), np.complex128), np.empty((M, N), np.complex128)
-    _tables(poles, is_exponent, K.itemsize == 8, W, Z)
+    tables(poles, is_exponent, K.itemsize == 8, W, Z)
     left, right = np.empty((J, 2 * N), K.dtype), np.empty((parts * M, 2 * N), K.dtype)
     tiny = float(np.finfo(K.dtype).tiny)
     small = 4096 * tiny  # so that products with W are normal numbers too, but for very fast modes
@@ -118,7 +118,7 @@ def _moments_of_row(poles, is_exponent, g, M, parts, m0, m1):
     rest = L - 1 - full * M
     J = full + (rest > 0)
     Z, W = np.empty((J, N), np.complex128), np.empty((M, N), np.complex128)
-    A = _tables(poles, is_exponent, g.itemsize == 8, W, Z)
+    A = tables(poles, is_exponent, g.itemsize == 8, W, Z)
     right, S = np.empty((parts * M, 4 * N), g.dtype), np.empty((J, 4 * N), g.dtype)
     _real_rows(W, parts, float(np.finfo(g.dtype).tiny), right)
     for i in range(parts * M):
@@ -166,7 +166,7 @@ def _real_rows(W, parts, tiny, right):
 
 
 @jit
-def _tables(poles, is_exponent, exact, W, Z):
+def tables(poles, is_exponent, exact, W, Z):
     """``W_k = A^k`` and ``Z_j = A^(j M)`` [VAND-3]; returns A."""
     N = poles.shape[0]
     a, A = np.zeros((N, 4)), np.empty(N, np.complex128)

@@ -1,0 +1,240 @@
+"""The chunked view of the operator: short Toeplitz products, and states passed between chunks.
+
+With Q samples a chunk, u_q those of one chunk and x the state before it,
+
+    y_q = sum_{p <= q} K_{q-p} u_p + D u_q + 2 Re(C A_bar^(q+1) x)       [CHUNK-1, 2]
+    x'  = A_bar^Q x + sum_q A_bar^(Q-1-q) B_bar u_q                      [CHUNK-3]
+
+For all chunks at once these are products of real matrices, Y = [U | X] [T; W] and S = U V, around a
+recurrence that is Q times shorter than that of `scan`; and so are their adjoints.
+Derivation: docs/derivations/chunked.md. Kernels: `_chunked_rows`, tables: `_chunked_tables`.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from ssm_manual import _validate, reference
+from ssm_manual._blas import single_threaded
+from ssm_manual._numba import threads
+from ssm_manual.ops import _chunked_rows as _rows
+from ssm_manual.ops._examples import complex_normal, discrete_poles, operator_calls
+from ssm_manual.ops._operands import Operands, operands
+from ssm_manual.ops.registry import Example, register
+from ssm_manual.ops.vandermonde import LARGEST_PHASE
+
+__all__ = [
+    "apply",
+    "apply_from_exponent",
+    "apply_from_exponent_fwd",
+    "apply_from_exponent_vjp",
+    "apply_fwd",
+    "apply_vjp",
+]
+
+#: Samples times modes, over all channels and sequences, from which threads pay.
+PARALLEL_FROM = 100_000
+
+#: Tasks that a layer is divided into at least, if its batch allows it.
+TASKS = 16
+
+
+def apply(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
+    """``x_t = A_bar x_{t-1} + B_bar u_t``, ``y_t = 2 Re(C x_t) + D u_t``, chunk by chunk [CHUNK-4].
+
+    Parameters
+    ----------
+    A_bar, B_bar, C : array_like
+        Discrete poles, input and output weights (no unit), broadcasting to (H, N); N counts stored
+        poles. Any finite pole.
+    D : array_like or None
+        Feed-through, (H,) or a scalar.
+    u : array_like
+        Input, (batch, H, L); L may be 0. Real if ``real``.
+    x0 : array_like, optional
+        State before the first sample, (batch, H, N); None is zero.
+    real : bool
+        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False:
+        ``y = C x + D u``, complex.
+    chunk : int, optional
+        Samples a chunk, at least 1; None chooses by measurement. It changes rounding and time only.
+
+    Returns
+    -------
+    y : ndarray
+        (batch, H, L), real or complex.
+    x_last : ndarray
+        State after the last sample, (batch, H, N), complex.
+
+    Raises
+    ------
+    ValueError
+        If a shape or dtype does not fit, a value is not finite, u or D is complex for a real
+        output, or ``chunk`` is not a positive integer.
+
+    Notes
+    -----
+    Cost: O(batch H (N + Q) L) at the speed of a matrix product [CHUNK-10]. The backward pass keeps
+    u and one state in some 256 chunks. Beside its output, a call needs the tables and the blocks of
+    one task a thread, a few hundred kilobytes. Threads share channels and groups of sequences, with
+    the same bits for any number of them. While the call lasts, BLAS runs on one thread in the whole
+    process. Tables are in double precision up to the last rounding, states are carried in double
+    precision; output at another length may differ in the last bits. With poles so far outside the
+    circle that A_bar^Q overflows, the rest of a chunk is NaN where other views reach infinity later.
+
+    Examples
+    --------
+    >>> y, x_last = apply([[0.5]], [[1.0]], [[0.5]], None, [[[1.0, 0.0, 0.0]]])
+    >>> y
+    array([[[1.  , 0.5 , 0.25]]])
+    """
+    return apply_fwd(A_bar, B_bar, C, D, u, x0, real=real, chunk=chunk)[0]
+
+
+def apply_from_exponent(dtA, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
+    """`apply` with ``A_bar = exp(dtA)``, which is never rounded [CHUNK-9].
+
+    Parameters
+    ----------
+    dtA : array_like
+        Continuous poles times the sampling interval (no unit), imaginary part at most 2^40 in size.
+        May be in double precision beside data in single precision; its gradient then is, too.
+    B_bar, C : array_like
+        Discrete input weights and output weights. All three broadcast to (H, N).
+    D : array_like or None
+        Feed-through, (H,) or a scalar.
+    u : array_like
+        Input, (batch, H, L); L may be 0. Real if ``real``.
+    x0 : array_like, optional
+        State before the first sample, (batch, H, N); None is zero.
+    real : bool
+        True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False:
+        ``y = C x + D u``, complex.
+    chunk : int, optional
+        Samples a chunk, at least 1; None chooses by measurement.
+
+    Returns
+    -------
+    y : ndarray
+        (batch, H, L), real or complex.
+    x_last : ndarray
+        State after the last sample, (batch, H, N), complex.
+
+    Raises
+    ------
+    ValueError
+        As `apply`, or if an imaginary part of dtA is too large.
+
+    Notes
+    -----
+    Cost as of `apply`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, _ = apply_from_exponent(np.log([[0.5]]), [[1.0]], [[0.5]], None, [[[1.0, 0.0, 0.0]]])
+    >>> y
+    array([[[1.  , 0.5 , 0.25]]])
+    """
+    return apply_from_exponent_fwd(dtA, B_bar, C, D, u, x0, real=real, chunk=chunk)[0]
+
+
+class Residuals(NamedTuple):
+    """What the backward pass needs."""
+
+    operands: Operands
+    model: _rows.Model
+    sizes: _rows.Sizes
+    # (batch, H, blocks, 2, N): the state before each block, in double precision [CHUNK-10]
+    starts: np.ndarray
+
+
+def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
+    """`apply` and its residuals."""
+    return _forward(operands(A_bar, B_bar, C, D, u, x0, real), False, chunk)
+
+
+def apply_from_exponent_fwd(dtA, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
+    """`apply_from_exponent` and its residuals."""
+    op = operands(dtA, B_bar, C, D, u, x0, real, exponent=True)
+    largest = float(np.max(np.abs(op.given[0].imag), initial=0))
+    if largest > LARGEST_PHASE:
+        raise ValueError(f"dtA has an imaginary part of {largest:g}; it must be at most 2^40")
+    return _forward(op, True, chunk)
+
+
+def _forward(op, is_exponent, chunk):
+    if chunk is not None:
+        chunk = _validate.integer("chunk", chunk, minimum=1)
+    batch, H, L = op.u.shape
+    poles, B, C = (
+        np.array(np.broadcast_to(a, op.A_bar.shape), np.complex128, order="C")
+        for a in op.given[:3]
+    )
+    weight = 2 * C if op.real else C  # the 2 of [CHUNK-2], once
+    model = _rows.Model(poles, is_exponent, B, weight, op.D.astype(np.complex128))
+    sizes = _divide(batch, H, poles.shape[1], L, 1 if op.real else 2, chunk)
+    x, y = op.x0.copy(), np.empty(op.u.shape, op.y_dtype)
+    starts = np.empty((batch, H, _rows.blocks_in(L, sizes), 2, poles.shape[1]))
+    if L:
+        _run(_rows.forward, _rows._forward, op, model, sizes, _reals(op.u, op), x, _reals(y, op), starts)
+    return (y, x), Residuals(op, model, sizes, starts)
+
+
+def apply_vjp(residuals, grad_out):
+    """Gradients to A_bar, B_bar, C, D, u, x0 [CHUNK-7 to 9] from the cotangents of (y, x_last)."""
+    op, model, sizes, starts = residuals
+    grad_y, grad_x_last = op.cotangents(grad_out)
+    batch, H, L = op.u.shape
+    groups = -(-batch // sizes.group)
+    adjoint = grad_x_last.copy()
+    grads = np.zeros((groups, 3, *model.poles.shape), np.complex128)
+    grad_D = np.zeros((groups, H), np.complex128)
+    grad_u = np.empty(op.u.shape, op.y_dtype)
+    if L:
+        arrays = _reals(op.u, op), _reals(grad_y, op), starts, adjoint, grads, grad_D
+        _run(_rows.backward, _rows._backward, op, model, sizes, *arrays, _reals(grad_u, op))
+    # One fixed order of summation over the groups, whatever the number of threads.
+    grad_A, grad_B, grad_C = grads.sum(axis=0)
+    if model.is_exponent:
+        poles = np.exp(model.poles)
+        grad_A = np.conj(poles) * grad_A  # [CHUNK-9]
+    if op.real:
+        grad_C *= 2
+    return op.pull_back(grad_A, grad_B, grad_C, grad_D.sum(axis=0), grad_u, adjoint)
+
+
+#: Gradients to dtA, B_bar, C, D, u, x0: the residuals know which parameter they came from.
+apply_from_exponent_vjp = apply_vjp
+
+
+def _run(parallel, serial, op, model, sizes, *arrays):
+    """One of the two kernels, on as many threads as the work is worth."""
+    batch, H, L = op.u.shape
+    tasks = H * -(-batch // sizes.group)
+    with single_threaded():
+        if tasks > 1 and batch * H * L * model.poles.shape[1] >= PARALLEL_FROM:
+            parallel(min(threads(), tasks), model, sizes, *arrays)
+        else:
+            serial(0, 1, model, sizes, *arrays)
+
+
+def _reals(signal, op):
+    """A signal as real numbers: re, im, re, im, ... for complex output."""
+    if op.real:
+        return signal
+    return signal.astype(op.y_dtype, copy=False).view(op.A_bar.real.dtype)
+
+
+def _divide(batch, H, N, L, parts, chunk):
+    """Chunk length, and the shares of a task and of a block; of the shapes alone."""
+    Q = min(chunk or chunk_length(N), max(L, 1))
+    group = min(-(-batch // max(1, TASKS // H)), _rows.ROWS)
+    block = min(max(1, _rows.ROWS // group), max(1, L // Q))
+    return _rows.Sizes(Q, parts, group, block)
+
+
+def chunk_length(N):
+    """Q, the power of two."""
+    return 64
