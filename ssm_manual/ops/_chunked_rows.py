@@ -3,11 +3,12 @@
 Design
 ------
 * One *task* is one channel of a few sequences. It forms the channel's tables and goes through time
-  in blocks of some 256 chunks, all its sequences side by side, so that the matrices are tall enough
-  for BLAS also where a sequence has few chunks, and all of a block stays in the second cache.
-* The samples of a block are gathered beside the states, Z = [U | X], and the cotangents beside the
-  adjoint states, [G | Lambda]. Each product then reads one matrix, and u, grad_y are read from
-  memory once a pass. The padding of a last chunk is zero and stays in here.
+  in blocks of some 512 chunks, all sequences together, so that a block stays in the second cache
+  and u and grad_y are read from memory once a pass.
+* A *piece* of a block is what one matrix product takes: the chunks of one sequence, or one chunk of
+  every sequence, whichever makes more rows. Both are matrices as they lie in memory, with another
+  distance between the rows: nothing is copied. So is a last short chunk, of all sequences.
+* Small products run fastest, and BLAS need not copy their factors either, up to some 10^6 terms.
 * Only the states at the beginnings of blocks are kept. The backward pass forms those inside a block
   again, by the same product and with the same bits: keeping them all takes as long, for the memory
   has to be cleared, written and read.
@@ -19,12 +20,14 @@ Design
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ssm_manual._numba import gemm, jit, jit_contracted, parallel_jit, prange
 from ssm_manual.ops._chunked_tables import fill, normal, powers, pull_back
 
-#: Chunks in a block, all sequences of a task together.
-ROWS = 256
+#: Chunks in a block, all sequences of a task together, and of one sequence at most.
+ROWS = 512
+LONGEST_BLOCK = 128
 
 
 class Model(NamedTuple):
@@ -47,19 +50,22 @@ class Sizes(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What a worker needs, allocated once for all its tasks."""
+    """What a worker needs, allocated once for all its tasks; R = parts Q."""
 
-    P: np.ndarray  # (2, N, Q + 1)
-    TW: np.ndarray  # (R + 2N, R), R = parts Q
-    TV: np.ndarray  # (R + 2N, R)
-    Z: np.ndarray  # (rows, R + 2N): samples, states
-    G: np.ndarray  # (rows, R + 2N): cotangents, adjoint states
-    out: np.ndarray  # (rows, R)
-    grad_TW: np.ndarray  # (R + 2N, R)
+    P: np.ndarray  # (2, Q + 1, N)
+    T: np.ndarray  # (R, R); transposed in the backward pass
+    W: np.ndarray  # (2N, R)
+    V: np.ndarray  # (R, 2N)
+    W_transposed: np.ndarray
+    V_transposed: np.ndarray
+    X: np.ndarray  # (rows, 2N): states before the chunks of a block
+    adjoints: np.ndarray  # (rows of a piece, 2N)
+    carry: np.ndarray  # (2, group, 2, N): states, and adjoint states
+    last: np.ndarray  # (2, N): A^Q, or A^rest in a last chunk
+    grad_T: np.ndarray  # (R, R)
+    grad_W: np.ndarray  # (2N, R)
     grad_V: np.ndarray  # (2N, R), transposed
     grad_last: np.ndarray  # (2, 2, N): to A^Q and to A^rest
-    last: np.ndarray  # (2, N): A^Q, or A^rest in a last chunk
-    carry: np.ndarray  # (group, 2, N)
 
 
 def blocks_in(length, sizes):
@@ -69,108 +75,104 @@ def blocks_in(length, sizes):
 
 
 @jit
-def _scratch(model, u, sizes, backward):
-    """Arrays for one worker; the backward ones empty where they are not needed."""
+def _scratch(model, u, sizes):
     Q, parts, group, block = sizes
     N, R = model.poles.shape[1], parts * Q
-    rows = group * block
-    W = R + 2 * N
     dtype = u.dtype
-    more = 1 if backward else 0
     return Scratch(
-        np.empty((2, N, Q + 1)),
-        np.empty((W, R), dtype),
-        np.empty((W, R), dtype),
-        np.empty((rows, W), dtype),
-        np.empty((more * rows, W), dtype),
-        np.empty((rows, R), dtype),
-        np.empty((more * W, R), dtype),
-        np.empty((more * 2 * N, R), dtype),
-        np.empty((2, 2, N)),
+        np.empty((2, Q + 1, N)),
+        np.empty((R, R), dtype),
+        np.empty((2 * N, R), dtype),
+        np.empty((R, 2 * N), dtype),
+        np.empty((R, 2 * N), dtype),
+        np.empty((2 * N, R), dtype),
+        np.empty((group * block, 2 * N), dtype),
+        np.empty((max(group, block), 2 * N), dtype),
+        np.empty((2, group, 2, N)),
         np.empty((2, N)),
-        np.empty((group, 2, N)),
+        np.empty((R, R), dtype),
+        np.empty((2 * N, R), dtype),
+        np.empty((2 * N, R), dtype),
+        np.empty((2, 2, N)),
     )
 
 
 @jit
-def _prepare(model, h, sizes, s):
+def _prepare(model, h, sizes, forward, s):
     """The tables of channel h."""
-    powers(model.poles[h], model.is_exponent, s.TW.itemsize == 8, s.P)
-    fill(s.P, model.B[h], model.weight[h], model.D[h], sizes.parts, s.TW, s.TV)
+    powers(model.poles[h], model.is_exponent, s.T.itemsize == 8, s.P)
+    B, weight, D = model.B[h], model.weight[h], model.D[h]
+    tables = s.T, s.W, s.V, s.W_transposed, s.V_transposed
+    fill(s.P, B, weight, D, sizes.parts, forward, *tables)
+
+
+# ----------------------------------------------------------------------------- blocks and pieces
 
 
 @jit
-def _span(i, length, sizes):
-    """Of block i: its first number, its chunks, their length in numbers."""
+def _block(i, length, sizes, P, last):
+    """Block i: its first number, its chunks and their length in numbers; sets ``last``."""
     Q, parts, _, block = sizes
     full = length // Q
     first = i * block
     if first < full:
-        return first * Q * parts, min(block, full - first), parts * Q
-    return full * Q * parts, 1, parts * (length - full * Q)
+        found, power = (first * Q * parts, min(block, full - first), parts * Q), Q
+    else:
+        power = length - full * Q
+        found = (full * Q * parts, 1, parts * power)
+    last[0], last[1] = P[0, power], P[1, power]
+    return found
 
 
 @jit
-def _set_last(P, power, last):
-    last[0] = P[0, :, power]
-    last[1] = P[1, :, power]
+def _pieces(sequences, chunks):
+    """How many pieces, and rows in each: chunks of a sequence, or one chunk of all sequences."""
+    return (sequences, chunks) if chunks >= sequences else (chunks, sequences)
 
 
 @jit
-def _load(u, first, chunks, width, R, Z):
-    """Chunks as rows, sequence by sequence; a short one is padded with zeros."""
-    for b in range(u.shape[0]):
-        for j in range(chunks):
-            start = first + j * R
-            row = Z[b * chunks + j]
-            row[:width] = u[b, start : start + width]
-            row[width:R] = 0
-
-
-@jit
-def _store(rows, first, chunks, width, R, y):
-    for b in range(y.shape[0]):
-        for j in range(chunks):
-            start = first + j * R
-            y[b, start : start + width] = rows[b * chunks + j, :width]
+def _piece(k, u, sequences, h, block):
+    """Piece k of a block as a matrix, a chunk a row."""
+    first, chunks, width = block
+    start, count = sequences
+    size = u.itemsize
+    if chunks >= count:
+        samples = u[start + k, h, first:]
+        return as_strided(samples, (chunks, width), (width * size, size))
+    samples = u[start:, h, first + k * width :]
+    return as_strided(samples, (count, width), (u.strides[0], size))
 
 
 @jit_contracted
-def _pass_states(Z, R, chunks, last, x, small):
-    """``x' = A^Q x + s`` [CHUNK-3] along one sequence: each s gives way to the state before it."""
+def _advance(states, last, carry, small):
+    """``x' = A^Q x + s`` [CHUNK-3] for one chunk; s gives way to the state before it."""
     N = last.shape[1]
-    a, b, real, imag = last[0], last[1], x[0], x[1]
-    for j in range(chunks):
-        first, second = Z[j, R : R + N], Z[j, R + N :]
-        for n in range(N):
-            p, q = normal(real[n], small), normal(imag[n], small)
-            real[n] = a[n] * p - b[n] * q + first[n]
-            imag[n] = a[n] * q + b[n] * p + second[n]
-            first[n], second[n] = p, q
+    a, b, real, imag = last[0], last[1], carry[0], carry[1]
+    first, second = states[:N], states[N:]
+    for n in range(N):
+        p, q = normal(real[n], small), normal(imag[n], small)
+        real[n] = a[n] * p - b[n] * q + first[n]
+        imag[n] = a[n] * q + b[n] * p + second[n]
+        first[n], second[n] = p, q
 
 
 @jit_contracted
-def _pass_adjoints(G, Z, R, chunks, last, adjoint, grad_last, small):
-    """``mu = r + conj(A^Q) lambda`` [CHUNK-6] from the last chunk on: each r gives way to lambda.
+def _retreat(adjoints, states, last, carry, to_last, small):
+    """``mu = r + conj(A^Q) lambda`` [CHUNK-6] for one chunk; r gives way to lambda.
 
     And the gradient to A^Q, ``lambda conj(x)`` [CHUNK-7].
     """
     N = last.shape[1]
-    a, b, real, imag = last[0], last[1], adjoint[0], adjoint[1]
-    for_a, for_b = grad_last[0], grad_last[1]
-    for j in range(chunks - 1, -1, -1):
-        first, second, x, y = G[j, R : R + N], G[j, R + N :], Z[j, R : R + N], Z[j, R + N :]
-        for n in range(N):
-            for_a[n] += real[n] * x[n] + imag[n] * y[n]
-            for_b[n] += imag[n] * x[n] - real[n] * y[n]
-        for n in range(N):
-            p, q = normal(real[n], small), normal(imag[n], small)
-            real[n] = a[n] * p + b[n] * q + first[n]
-            imag[n] = a[n] * q - b[n] * p + second[n]
-            first[n], second[n] = p, q
-
-
-# ------------------------------------------------------------------------------------------- tasks
+    a, b, real, imag, to_a, to_b = last[0], last[1], carry[0], carry[1], to_last[0], to_last[1]
+    first, second, x, y = adjoints[:N], adjoints[N:], states[:N], states[N:]
+    for n in range(N):
+        to_a[n] += real[n] * x[n] + imag[n] * y[n]
+        to_b[n] += imag[n] * x[n] - real[n] * y[n]
+    for n in range(N):
+        p, q = normal(real[n], small), normal(imag[n], small)
+        real[n] = a[n] * p + b[n] * q + first[n]
+        imag[n] = a[n] * q - b[n] * p + second[n]
+        first[n], second[n] = p, q
 
 
 @jit
@@ -180,73 +182,83 @@ def _small(dtype):
 
 
 @jit
-def _states(s, sizes, width, chunks, sequences):
-    """From the samples in Z to the states beside them; ``s.carry`` moves to the block's end."""
-    R = sizes.parts * sizes.Q
-    rows = sequences * chunks
-    # the last columns of V^T: a short chunk ends where a whole one does [CHUNK-5]
-    gemm(s.Z[:rows, :width], s.TV[R:, R - width :].T, 0.0, s.Z[:rows, R:])
-    _set_last(s.P, width // sizes.parts, s.last)
-    for b in range(sequences):
-        Z = s.Z[b * chunks : (b + 1) * chunks]
-        _pass_states(Z, R, chunks, s.last, s.carry[b], _small(s.Z.dtype))
+def _states(s, k, U, sequences, chunks):
+    """The states before the chunks of piece k, in their rows of X; the carry moves on."""
+    rows, width = U.shape
+    X = s.X[k * rows : (k + 1) * rows]
+    # The last rows of V: a short chunk ends where a whole one does [CHUNK-5].
+    gemm(U, s.V[s.V.shape[0] - width :], 0.0, X)
+    small = _small(X.dtype)
+    for row in range(rows):
+        carry = s.carry[0, k if chunks >= sequences else row]
+        _advance(X[row], s.last, carry, small)
+    return X
+
+
+# ------------------------------------------------------------------------------------------- tasks
 
 
 @jit
-def _forward_task(sizes, s, u, x, y, starts):
-    """One channel of a few sequences: u, y (group, parts L), x (group, N), starts (group, ...)."""
-    R, N = sizes.parts * sizes.Q, s.P.shape[1]
-    length, sequences = u.shape[1] // sizes.parts, u.shape[0]
-    for b in range(sequences):
+def _forward_task(sizes, s, h, sequences, u, x, y, starts):
+    """Channel h of ``sequences``, a first one and a count."""
+    N, length = s.P.shape[2], u.shape[2] // sizes.parts
+    start, count = sequences
+    for b in range(count):
         for n in range(N):
-            s.carry[b, 0, n], s.carry[b, 1, n] = x[b, n].real, x[b, n].imag
-    for i in range(starts.shape[1]):
-        first, chunks, width = _span(i, length, sizes)
-        rows = sequences * chunks
-        starts[:, i] = s.carry[:sequences]
-        _load(u, first, chunks, width, R, s.Z)
-        _states(s, sizes, width, chunks, sequences)
-        gemm(s.Z[:rows], s.TW, 0.0, s.out[:rows])  # [CHUNK-4]
-        _store(s.out, first, chunks, width, R, y)
-    for b in range(sequences):
+            z = x[start + b, h, n]
+            s.carry[0, b, 0, n], s.carry[0, b, 1, n] = z.real, z.imag
+    for i in range(starts.shape[2]):
+        block = _block(i, length, sizes, s.P, s.last)
+        chunks, width = block[1], block[2]
+        starts[start : start + count, h, i] = s.carry[0, :count]
+        for k in range(_pieces(count, chunks)[0]):
+            U = _piece(k, u, sequences, h, block)
+            Y = _piece(k, y, sequences, h, block)
+            X = _states(s, k, U, count, chunks)
+            gemm(U, s.T[:width, :width], 0.0, Y)  # [CHUNK-4]
+            gemm(X, s.W[:, :width], 1.0, Y)
+    for b in range(count):
         for n in range(N):
-            x[b, n] = complex(s.carry[b, 0, n], s.carry[b, 1, n])
+            x[start + b, h, n] = complex(s.carry[0, b, 0, n], s.carry[0, b, 1, n])
 
 
 @jit
-def _backward_task(sizes, s, u, g, starts, adjoint, grad_u):
+def _backward_task(sizes, s, h, sequences, u, g, starts, adjoint, grad_u):
     """The same backwards; the gradients of the tables are added up in the scratch arrays."""
-    R, N = sizes.parts * sizes.Q, s.P.shape[1]
-    length, sequences = u.shape[1] // sizes.parts, u.shape[0]
+    N, length = s.P.shape[2], u.shape[2] // sizes.parts
+    R = sizes.parts * sizes.Q
+    start, count = sequences
     small = _small(u.dtype)
-    s.grad_TW[:], s.grad_V[:], s.grad_last[:] = 0, 0, 0
-    carry = np.empty((sequences, 2, N))  # of lambda
-    for b in range(sequences):
+    s.grad_T[:], s.grad_W[:], s.grad_V[:], s.grad_last[:] = 0, 0, 0, 0
+    for b in range(count):
         for n in range(N):
-            carry[b, 0, n], carry[b, 1, n] = adjoint[b, n].real, adjoint[b, n].imag
-    for i in range(starts.shape[1] - 1, -1, -1):
-        first, chunks, width = _span(i, length, sizes)
-        rows = sequences * chunks
-        _load(u, first, chunks, width, R, s.Z)
-        s.carry[:sequences] = starts[:, i]
-        _states(s, sizes, width, chunks, sequences)
-        _load(g, first, chunks, width, R, s.G)
-        gemm(s.G[:rows, :R], s.TW[R:].T, 0.0, s.G[:rows, R:])  # r = G W^T [CHUNK-6]
-        for b in range(sequences):
-            span = slice(b * chunks, (b + 1) * chunks)
-            to_last = s.grad_last[0 if width == R else 1]
-            _pass_adjoints(s.G[span], s.Z[span], R, chunks, s.last, carry[b], to_last, small)
-        if width == R:
-            gemm(s.G[:rows], s.TV, 0.0, s.out[:rows])  # G T^T + Lambda V^T [CHUNK-7]
-        else:
-            gemm(s.G[:rows, :R], s.TV[:R], 0.0, s.out[:rows])
-            gemm(s.G[:rows, R:], s.TV[R:, R - width :], 1.0, s.out[:rows, :width])
-        _store(s.out, first, chunks, width, R, grad_u)
-        gemm(s.Z[:rows].T, s.G[:rows, :R], 1.0, s.grad_TW)  # U^T G and X^T G
-        gemm(s.G[:rows, R:].T, s.Z[:rows, :width], 1.0, s.grad_V[:, R - width :])  # Lambda^T U
-    for b in range(sequences):
+            z = adjoint[start + b, h, n]
+            s.carry[1, b, 0, n], s.carry[1, b, 1, n] = z.real, z.imag
+    for i in range(starts.shape[2] - 1, -1, -1):
+        block = _block(i, length, sizes, s.P, s.last)
+        chunks, width = block[1], block[2]
+        to_last = s.grad_last[0 if width == R else 1]
+        pieces, rows = _pieces(count, chunks)
+        s.carry[0, :count] = starts[start : start + count, h, i]
+        for k in range(pieces):
+            _states(s, k, _piece(k, u, sequences, h, block), count, chunks)
+        for k in range(pieces - 1, -1, -1):
+            U = _piece(k, u, sequences, h, block)
+            G = _piece(k, g, sequences, h, block)
+            X, adjoints = s.X[k * rows : (k + 1) * rows], s.adjoints[:rows]
+            gemm(G, s.W_transposed[:width], 0.0, adjoints)  # r = G W^T [CHUNK-6]
+            for row in range(rows - 1, -1, -1):
+                carry = s.carry[1, k if chunks >= count else row]
+                _retreat(adjoints[row], X[row], s.last, carry, to_last, small)
+            out = _piece(k, grad_u, sequences, h, block)
+            gemm(G, s.T[:width, :width], 0.0, out)  # G T^T + Lambda V^T [CHUNK-7]
+            gemm(adjoints, s.V_transposed[:, R - width :], 1.0, out)
+            gemm(U.T, G, 1.0, s.grad_T[:width, :width])  # [CHUNK-8]
+            gemm(X.T, G, 1.0, s.grad_W[:, :width])
+            gemm(adjoints.T, U, 1.0, s.grad_V[:, R - width :])
+    for b in range(count):
         for n in range(N):
-            adjoint[b, n] = complex(carry[b, 0, n], carry[b, 1, n])
+            adjoint[start + b, h, n] = complex(s.carry[1, b, 0, n], s.carry[1, b, 1, n])
 
 
 # ----------------------------------------------------------------------------------------- drivers
@@ -256,12 +268,12 @@ def _backward_task(sizes, s, u, g, starts, adjoint, grad_u):
 def _forward(worker, workers, model, sizes, u, x, y, starts):
     batch, H, _ = u.shape
     groups = -(-batch // sizes.group)
-    s = _scratch(model, u, sizes, False)
+    s = _scratch(model, u, sizes)
     for task in range(worker, H * groups, workers):
-        h = task // groups
-        span = slice(task % groups * sizes.group, min(batch, (task % groups + 1) * sizes.group))
-        _prepare(model, h, sizes, s)
-        _forward_task(sizes, s, u[span, h], x[span, h], y[span, h], starts[span, h])
+        h, start = task // groups, task % groups * sizes.group
+        _prepare(model, h, sizes, True, s)
+        sequences = start, min(sizes.group, batch - start)
+        _forward_task(sizes, s, h, sequences, u, x, y, starts)
 
 
 @parallel_jit
@@ -275,17 +287,17 @@ def forward(workers, model, sizes, u, x, y, starts):
 def _backward(worker, workers, model, sizes, u, g, starts, adjoint, grads, grad_D, grad_u):
     batch, H, _ = u.shape
     groups = -(-batch // sizes.group)
-    s = _scratch(model, u, sizes, True)
+    s = _scratch(model, u, sizes)
     rest = u.shape[2] // sizes.parts % sizes.Q
     for task in range(worker, H * groups, workers):
         h, i = task // groups, task % groups
-        span = slice(i * sizes.group, min(batch, (i + 1) * sizes.group))
-        _prepare(model, h, sizes, s)
-        arrays = u[span, h], g[span, h], starts[span, h], adjoint[span, h], grad_u[span, h]
-        _backward_task(sizes, s, *arrays)
+        start = i * sizes.group
+        _prepare(model, h, sizes, False, s)
+        sequences = start, min(sizes.group, batch - start)
+        _backward_task(sizes, s, h, sequences, u, g, starts, adjoint, grad_u)
         weights = model.B[h], model.weight[h]
-        tables = s.grad_TW, s.grad_V, s.grad_last, rest
-        grad_D[i, h] = pull_back(s.P, *weights, sizes.parts, *tables, grads[i, :, h])
+        tables = s.grad_T, s.grad_W, s.grad_V, s.grad_last
+        grad_D[i, h] = pull_back(s.P, *weights, sizes.parts, *tables, rest, grads[i, :, h])
 
 
 @parallel_jit

@@ -39,6 +39,9 @@ PARALLEL_FROM = 100_000
 #: Tasks that a layer is divided into at least, if its batch allows it.
 TASKS = 16
 
+#: Sequences in a task: with more, blocks would be short and the states kept many.
+LARGEST_GROUP = 64
+
 
 def apply(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
     """``x_t = A_bar x_{t-1} + B_bar u_t``, ``y_t = 2 Re(C x_t) + D u_t``, chunk by chunk [CHUNK-4].
@@ -145,6 +148,8 @@ class Residuals(NamedTuple):
 
     operands: Operands
     model: _rows.Model
+    # exp(dtA), complex128, where dtA is the parameter: the last factor of its gradient
+    slope: np.ndarray | None
     sizes: _rows.Sizes
     # (batch, H, blocks, 2, N): the state before each block, in double precision [CHUNK-10]
     starts: np.ndarray
@@ -173,18 +178,20 @@ def _forward(op, is_exponent, chunk):
         for a in op.given[:3]
     )
     weight = 2 * C if op.real else C  # the 2 of [CHUNK-2], once
-    model = _rows.Model(poles, is_exponent, B, weight, op.D.astype(np.complex128))
+    A = np.exp(poles) if is_exponent else poles
+    exact = op.A_bar.dtype == np.complex128  # then tables start from the exponent itself
+    model = _rows.Model(poles if exact else A, is_exponent and exact, B, weight, op.D.astype(complex))
     sizes = _divide(batch, H, poles.shape[1], L, 1 if op.real else 2, chunk)
     x, y = op.x0.copy(), np.empty(op.u.shape, op.y_dtype)
     starts = np.empty((batch, H, _rows.blocks_in(L, sizes), 2, poles.shape[1]))
     if L:
         _run(_rows.forward, _rows._forward, op, model, sizes, _reals(op.u, op), x, _reals(y, op), starts)
-    return (y, x), Residuals(op, model, sizes, starts)
+    return (y, x), Residuals(op, model, A if is_exponent else None, sizes, starts)
 
 
 def apply_vjp(residuals, grad_out):
     """Gradients to A_bar, B_bar, C, D, u, x0 [CHUNK-7 to 9] from the cotangents of (y, x_last)."""
-    op, model, sizes, starts = residuals
+    op, model, slope, sizes, starts = residuals
     grad_y, grad_x_last = op.cotangents(grad_out)
     batch, H, L = op.u.shape
     groups = -(-batch // sizes.group)
@@ -197,9 +204,8 @@ def apply_vjp(residuals, grad_out):
         _run(_rows.backward, _rows._backward, op, model, sizes, *arrays, _reals(grad_u, op))
     # One fixed order of summation over the groups, whatever the number of threads.
     grad_A, grad_B, grad_C = grads.sum(axis=0)
-    if model.is_exponent:
-        poles = np.exp(model.poles)
-        grad_A = np.conj(poles) * grad_A  # [CHUNK-9]
+    if slope is not None:
+        grad_A = np.conj(slope) * grad_A  # [CHUNK-9]
     if op.real:
         grad_C *= 2
     return op.pull_back(grad_A, grad_B, grad_C, grad_D.sum(axis=0), grad_u, adjoint)
@@ -230,8 +236,8 @@ def _reals(signal, op):
 def _divide(batch, H, N, L, parts, chunk):
     """Chunk length, and the shares of a task and of a block; of the shapes alone."""
     Q = min(chunk or chunk_length(N), max(L, 1))
-    group = min(-(-batch // max(1, TASKS // H)), _rows.ROWS)
-    block = min(max(1, _rows.ROWS // group), max(1, L // Q))
+    group = min(-(-batch // max(1, TASKS // H)), LARGEST_GROUP)
+    block = min(_rows.ROWS // group, _rows.LONGEST_BLOCK, max(1, L // Q))
     return _rows.Sizes(Q, parts, group, block)
 
 
