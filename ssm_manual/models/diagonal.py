@@ -117,7 +117,7 @@ class DiagonalSSM(DiagonalParameters):
             Input, (length,) or (batch, length), in the model's precision; length may be 0.
         state : array_like, optional
             State before the first sample, (N,) or (batch, N); None is zero.
-        view : {"auto", "scan", "convolution"}
+        view : {"auto", "scan", "convolution", "chunked"}
             How the operator is applied.
 
         Returns

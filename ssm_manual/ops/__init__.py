@@ -12,6 +12,7 @@ cotangents, in which None stands for zeros. Gradients of complex arguments follo
 
 from ssm_manual.ops import (
     causal,
+    chunked,
     convolve,
     discretize,
     kernels,
@@ -26,6 +27,7 @@ from ssm_manual.ops.registry import PAIRS
 __all__ = [
     "PAIRS",
     "causal",
+    "chunked",
     "convolve",
     "discretize",
     "kernels",

@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
 class Scratch(NamedTuple):
     """What a worker needs, allocated once for all its tasks; R = parts Q."""
 
-    P: np.ndarray  # (2, Q + 1, N)
+    P: np.ndarray  # (Q + 1, 2N)
     T: np.ndarray  # (R, R); transposed in the backward pass
     W: np.ndarray  # (2N, R)
     V: np.ndarray  # (R, 2N)
@@ -80,7 +80,7 @@ def _scratch(model, u, sizes):
     N, R = model.poles.shape[1], parts * Q
     dtype = u.dtype
     return Scratch(
-        np.empty((2, Q + 1, N)),
+        np.empty((Q + 1, 2 * N)),
         np.empty((R, R), dtype),
         np.empty((2 * N, R), dtype),
         np.empty((R, 2 * N), dtype),
@@ -120,7 +120,8 @@ def _block(i, length, sizes, P, last):
     else:
         power = length - full * Q
         found = (full * Q * parts, 1, parts * power)
-    last[0], last[1] = P[0, power], P[1, power]
+    N = last.shape[1]
+    last[0], last[1] = P[power, :N], P[power, N:]
     return found
 
 
@@ -144,35 +145,39 @@ def _piece(k, u, sequences, h, block):
 
 
 @jit_contracted
-def _advance(states, last, carry, small):
-    """``x' = A^Q x + s`` [CHUNK-3] for one chunk; s gives way to the state before it."""
+def _advance(states, last, carries, first, step, small):
+    """``x' = A^Q x + s`` [CHUNK-3] row by row; every s gives way to the state before its chunk."""
     N = last.shape[1]
-    a, b, real, imag = last[0], last[1], carry[0], carry[1]
-    first, second = states[:N], states[N:]
-    for n in range(N):
-        p, q = normal(real[n], small), normal(imag[n], small)
-        real[n] = a[n] * p - b[n] * q + first[n]
-        imag[n] = a[n] * q + b[n] * p + second[n]
-        first[n], second[n] = p, q
+    a, b = last[0], last[1]
+    for j in range(states.shape[0]):
+        row, carry = states[j], carries[first + j * step]
+        real, imag, s, t = carry[0], carry[1], row[:N], row[N:]
+        for n in range(N):
+            p, q = normal(real[n], small), normal(imag[n], small)
+            real[n] = a[n] * p - b[n] * q + s[n]
+            imag[n] = a[n] * q + b[n] * p + t[n]
+            s[n], t[n] = p, q
 
 
 @jit_contracted
-def _retreat(adjoints, states, last, carry, to_last, small):
-    """``mu = r + conj(A^Q) lambda`` [CHUNK-6] for one chunk; r gives way to lambda.
+def _retreat(adjoints, states, last, carries, first, step, grad_last, small):
+    """``mu = r + conj(A^Q) lambda`` [CHUNK-6], last row first; every r gives way to lambda.
 
     And the gradient to A^Q, ``lambda conj(x)`` [CHUNK-7].
     """
     N = last.shape[1]
-    a, b, real, imag, to_a, to_b = last[0], last[1], carry[0], carry[1], to_last[0], to_last[1]
-    first, second, x, y = adjoints[:N], adjoints[N:], states[:N], states[N:]
-    for n in range(N):
-        to_a[n] += real[n] * x[n] + imag[n] * y[n]
-        to_b[n] += imag[n] * x[n] - real[n] * y[n]
-    for n in range(N):
-        p, q = normal(real[n], small), normal(imag[n], small)
-        real[n] = a[n] * p + b[n] * q + first[n]
-        imag[n] = a[n] * q - b[n] * p + second[n]
-        first[n], second[n] = p, q
+    a, b, to_a, to_b = last[0], last[1], grad_last[0], grad_last[1]
+    for j in range(states.shape[0] - 1, -1, -1):
+        row, before, carry = adjoints[j], states[j], carries[first + j * step]
+        real, imag, r, t, x, y = carry[0], carry[1], row[:N], row[N:], before[:N], before[N:]
+        for n in range(N):
+            to_a[n] += real[n] * x[n] + imag[n] * y[n]
+            to_b[n] += imag[n] * x[n] - real[n] * y[n]
+        for n in range(N):
+            p, q = normal(real[n], small), normal(imag[n], small)
+            real[n] = a[n] * p + b[n] * q + r[n]
+            imag[n] = a[n] * q - b[n] * p + t[n]
+            r[n], t[n] = p, q
 
 
 @jit
@@ -188,10 +193,8 @@ def _states(s, k, U, sequences, chunks):
     X = s.X[k * rows : (k + 1) * rows]
     # The last rows of V: a short chunk ends where a whole one does [CHUNK-5].
     gemm(U, s.V[s.V.shape[0] - width :], 0.0, X)
-    small = _small(X.dtype)
-    for row in range(rows):
-        carry = s.carry[0, k if chunks >= sequences else row]
-        _advance(X[row], s.last, carry, small)
+    first, step = (k, 0) if chunks >= sequences else (0, 1)
+    _advance(X, s.last, s.carry[0], first, step, _small(X.dtype))
     return X
 
 
@@ -201,7 +204,7 @@ def _states(s, k, U, sequences, chunks):
 @jit
 def _forward_task(sizes, s, h, sequences, u, x, y, starts):
     """Channel h of ``sequences``, a first one and a count."""
-    N, length = s.P.shape[2], u.shape[2] // sizes.parts
+    N, length = s.last.shape[1], u.shape[2] // sizes.parts
     start, count = sequences
     for b in range(count):
         for n in range(N):
@@ -225,7 +228,7 @@ def _forward_task(sizes, s, h, sequences, u, x, y, starts):
 @jit
 def _backward_task(sizes, s, h, sequences, u, g, starts, adjoint, grad_u):
     """The same backwards; the gradients of the tables are added up in the scratch arrays."""
-    N, length = s.P.shape[2], u.shape[2] // sizes.parts
+    N, length = s.last.shape[1], u.shape[2] // sizes.parts
     R = sizes.parts * sizes.Q
     start, count = sequences
     small = _small(u.dtype)
@@ -247,9 +250,8 @@ def _backward_task(sizes, s, h, sequences, u, g, starts, adjoint, grad_u):
             G = _piece(k, g, sequences, h, block)
             X, adjoints = s.X[k * rows : (k + 1) * rows], s.adjoints[:rows]
             gemm(G, s.W_transposed[:width], 0.0, adjoints)  # r = G W^T [CHUNK-6]
-            for row in range(rows - 1, -1, -1):
-                carry = s.carry[1, k if chunks >= count else row]
-                _retreat(adjoints[row], X[row], s.last, carry, to_last, small)
+            turn = (k, 0) if chunks >= count else (0, 1)
+            _retreat(adjoints, X, s.last, s.carry[1], *turn, to_last, small)
             out = _piece(k, grad_u, sequences, h, block)
             gemm(G, s.T[:width, :width], 0.0, out)  # G T^T + Lambda V^T [CHUNK-7]
             gemm(adjoints, s.V_transposed[:, R - width :], 1.0, out)

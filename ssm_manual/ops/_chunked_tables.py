@@ -24,24 +24,26 @@ from ssm_manual.ops._vandermonde_rows import tables as anchored_powers
 
 @jit
 def powers(poles, is_exponent, exact, P):
-    """``P[:, k, n] = A_n^k``, k = 0, ..., Q, real parts and imaginary parts; Q at least 1."""
-    count, N = P.shape[1], P.shape[2]
+    """Row k of P: the real parts of A^k, then the imaginary parts; k = 0, ..., Q, Q at least 1."""
+    count, N = P.shape[0], poles.shape[0]
     if exact:
         W, Z = np.empty((count, N), np.complex128), np.empty((1, N), np.complex128)
         anchored_powers(poles, is_exponent, True, W, Z)
         for k in range(count):
             for n in range(N):
-                P[0, k, n], P[1, k, n] = W[k, n].real, W[k, n].imag
+                P[k, n], P[k, N + n] = W[k, n].real, W[k, n].imag
         return
-    P[0, 0], P[1, 0] = 1, 0
+    P[0, :N], P[0, N:] = 1, 0
     for k in range(1, count):
-        _scaled(poles, P[0, k - 1], P[1, k - 1], P[0, k], P[1, k])
+        _scaled(poles, P[k - 1], P[k])
 
 
 @jit
-def _scaled(w, x, y, u, v):
-    """``u + i v = w (x + i y)``."""
-    for n in range(w.shape[0]):
+def _scaled(w, row, out):
+    """``w`` times a row of P."""
+    N = w.shape[0]
+    x, y, u, v = row[:N], row[N:], out[:N], out[N:]
+    for n in range(N):
         u[n] = w[n].real * x[n] - w[n].imag * y[n]
         v[n] = w[n].real * y[n] + w[n].imag * x[n]
 
@@ -49,17 +51,16 @@ def _scaled(w, x, y, u, v):
 @jit
 def fill(P, B, weight, D, parts, forward, T, W, V, W_transposed, V_transposed):
     """Form V, with T and W (forward), or with T^T, W^T and V^T; ``weight`` is C, or twice C."""
-    count, N = P.shape[1], P.shape[2]
-    Q = count - 1
+    Q = P.shape[0] - 1
     tiny = float(np.finfo(T.dtype).tiny)
-    u, v, product = np.empty(N), np.empty(N), weight * B
+    row, product = np.empty(P.shape[1]), weight * B
     K = np.empty((2, Q))
     for k in range(Q):
-        K[0, k], K[1, k] = _summed(product, P[0, k], P[1, k])
-        _scaled(B, P[0, k], P[1, k], u, v)
-        _write(u, v, 1.0, parts, tiny, Q - 1 - k, V)
-        _scaled(weight, P[0, k + 1], P[1, k + 1], u, v)
-        _write(u, v, -1.0, parts, tiny, k, W_transposed)
+        K[0, k], K[1, k] = _summed(product, P[k])
+        _scaled(B, P[k], row)
+        _write(row, 1.0, parts, tiny, Q - 1 - k, V)
+        _scaled(weight, P[k + 1], row)
+        _write(row, -1.0, parts, tiny, k, W_transposed)
     K[0, 0] += D.real  # D is a part of the diagonal [CHUNK-1]
     K[1, 0] += D.imag
     _toeplitz(K, parts, forward, tiny, T)
@@ -70,21 +71,23 @@ def fill(P, B, weight, D, parts, forward, T, W, V, W_transposed, V_transposed):
 
 
 @jit_reassociated
-def _summed(w, x, y):
-    """``sum_n w_n (x_n + i y_n)``."""
+def _summed(w, row):
+    """The sum of ``w`` times a row of P."""
+    N = w.shape[0]
+    x, y = row[:N], row[N:]
     a, b = 0.0, 0.0
-    for n in range(w.shape[0]):
+    for n in range(N):
         a += w[n].real * x[n] - w[n].imag * y[n]
         b += w[n].real * y[n] + w[n].imag * x[n]
     return a, b
 
 
 @jit
-def _write(u, v, sign, parts, tiny, k, table):
+def _write(values, sign, parts, tiny, k, table):
     """Sample k of V (sign 1) or of W^T (sign -1): one row, or two of a complex signal."""
-    N = u.shape[0]
+    N = values.shape[0] // 2
     row = table[parts * k]
-    first, second = row[:N], row[N:]
+    u, v, first, second = values[:N], values[N:], row[:N], row[N:]
     for n in range(N):
         first[n], second[n] = normal(u[n], tiny), normal(sign * v[n], tiny)
     if parts == 2:
@@ -138,13 +141,13 @@ def pull_back(P, B, weight, parts, grad_T, grad_W, grad_V, grad_last, rest, grad
     ``grad_V`` is transposed. ``grad_last`` (2, 2, N): cotangents of A^Q and of A^rest, real and
     imaginary parts. ``grads`` (3, N), complex.
     """
-    count, N = P.shape[1], P.shape[2]
+    count, N = P.shape[0], B.shape[0]
     Q = count - 1
     K = _diagonals(grad_T, parts, Q)
     v, w = np.zeros((2, count)), np.zeros((2, count))  # cotangents beside the powers A^k
-    x, y = np.empty((N, count)), np.empty((N, count))
-    _transpose(P[0], x)
-    _transpose(P[1], y)
+    powers_of = np.empty((2 * N, count))
+    _transpose(P, powers_of)
+    x, y = powers_of[:N], powers_of[N:]
     for n in range(N):
         _read(grad_V[n], grad_V[N + n], 1.0, parts, v[0, :Q][::-1], v[1, :Q][::-1])
         _read(grad_W[n], grad_W[N + n], -1.0, parts, w[0, 1:], w[1, 1:])

@@ -19,7 +19,7 @@ from ssm_manual import _validate, reference
 from ssm_manual._blas import single_threaded
 from ssm_manual._numba import threads
 from ssm_manual.ops import _chunked_rows as _rows
-from ssm_manual.ops._examples import complex_normal, discrete_poles, operator_calls
+from ssm_manual.ops._examples import operator_calls
 from ssm_manual.ops._operands import Operands, operands
 from ssm_manual.ops.registry import Example, register
 from ssm_manual.ops.vandermonde import LARGEST_PHASE
@@ -211,8 +211,9 @@ def apply_vjp(residuals, grad_out):
     return op.pull_back(grad_A, grad_B, grad_C, grad_D.sum(axis=0), grad_u, adjoint)
 
 
-#: Gradients to dtA, B_bar, C, D, u, x0: the residuals know which parameter they came from.
-apply_from_exponent_vjp = apply_vjp
+def apply_from_exponent_vjp(residuals, grad_out):
+    """Gradients to dtA, B_bar, C, D, u, x0 from the cotangents of (y, x_last)."""
+    return apply_vjp(residuals, grad_out)  # the residuals know which parameter they came from
 
 
 def _run(parallel, serial, op, model, sizes, *arrays):
@@ -244,3 +245,32 @@ def _divide(batch, H, N, L, parts, chunk):
 def chunk_length(N):
     """Q, the power of two."""
     return 64
+
+
+def _examples(rng, pole=lambda A: A):
+    calls = list(operator_calls(rng))
+    for i, example in enumerate(calls):
+        A, *others = example.args
+        yield Example((pole(A), *others), example.options, example.note, example.linear)
+        if i < len(calls) - 1:  # whole chunks and a short last one, of one sequence or of several
+            chunk = (1, 3, 5, 16)[i % 4]
+            options, note = {**example.options, "chunk": chunk}, f"{example.note}, chunk {chunk}"
+            yield Example((pole(A), *others), options, note, example.linear)
+
+
+register(
+    "chunked",
+    apply_fwd,
+    apply_vjp,
+    reference=reference.chunked.apply,
+    examples=_examples,
+    arguments=("A_bar", "B_bar", "C", "D", "u", "x0"),
+)
+register(
+    "chunked_from_exponent",
+    apply_from_exponent_fwd,
+    apply_from_exponent_vjp,
+    reference=reference.chunked.apply_from_exponent,
+    examples=partial(_examples, pole=np.log),
+    arguments=("dtA", "B_bar", "C", "D", "u", "x0"),
+)

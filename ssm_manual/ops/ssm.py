@@ -1,13 +1,14 @@
 """``apply``: the linear state-space operator, in the view of your choice.
 
-One operator, several views: as a recurrence (`scan`) and as a convolution (`convolve`). They agree
-to rounding in the output, in the last state and in every gradient [CONV-7].
+One operator, three views: as a recurrence (`scan`), as a convolution (`convolve`) and chunk by chunk
+(`chunked`). They agree to rounding in the output, in the last state and in every gradient
+[CONV-7, CHUNK-4].
 """
 
 from typing import NamedTuple
 
 from ssm_manual import _validate, reference
-from ssm_manual.ops import convolve, scan
+from ssm_manual.ops import chunked, convolve, scan
 from ssm_manual.ops._examples import operator_calls
 from ssm_manual.ops.registry import Example, register
 
@@ -17,6 +18,7 @@ __all__ = ["VIEWS", "apply", "apply_fwd", "apply_vjp"]
 _VIEWS = {
     "scan": (scan.scan_fwd, scan.scan_vjp),
     "convolution": (convolve.convolve_fwd, convolve.convolve_vjp),
+    "chunked": (chunked.apply_fwd, chunked.apply_vjp),
 }
 
 #: The names that ``view`` takes.
@@ -37,7 +39,7 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
         Input, (batch, H, L); L may be 0. Real if ``real``.
     x0 : array_like, optional
         State before the first sample, (batch, H, N); None is zero.
-    view : {"auto", "scan", "convolution"}
+    view : {"auto", "scan", "convolution", "chunked"}
         How the operator is applied. ``auto`` takes the faster by measurement.
     real : bool
         True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False:
@@ -76,14 +78,14 @@ class Residuals(NamedTuple):
     """What the backward pass needs: the residuals of the chosen view."""
 
     view: str
-    of_view: scan.Residuals | convolve.Residuals
+    of_view: scan.Residuals | convolve.Residuals | chunked.Residuals
 
 
 def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, view="auto", real=True):
     """`apply` and its residuals."""
     _validate.one_of("view", view, VIEWS)
     if view == "auto":
-        view = _faster(getattr(u, "shape", ()))
+        view = _faster(A_bar, u)
     forward, _ = _VIEWS[view]
     out, residuals = forward(A_bar, B_bar, C, D, u, x0, real=real)
     return out, Residuals(view, residuals)
@@ -96,10 +98,18 @@ def apply_vjp(residuals, grad_out):
     return backward(of_view, grad_out)
 
 
-def _faster(shape):
-    """A large batch shares one kernel: 1.2 to 2.3 times faster by benchmarks/views.py."""
-    shared = len(shape) == 3 and shape[0] >= 8 and shape[2] >= 256
-    return "convolution" if shared else "scan"
+def _faster(A_bar, u):
+    """Chunks, but for little work, where a call's fixed cost decides.
+
+    By benchmarks/views.py: from 512 samples a channel on, all sequences together, chunks are faster
+    than the scan, up to eight times, and than the convolution; below, and with a mode or two, the
+    scan has the least to prepare.
+    """
+    shape, modes = getattr(u, "shape", ()), getattr(A_bar, "shape", ())
+    if len(shape) != 3 or not modes:
+        return "scan"
+    samples = shape[0] * shape[2]
+    return "chunked" if samples >= 512 and samples * shape[1] * modes[-1] >= 1 << 16 else "scan"
 
 
 def _examples(rng):

@@ -10,6 +10,7 @@ versions must equal them.
 
 from ssm_manual.reference import (
     causal,
+    chunked,
     convolve,
     discretize,
     kernels,
@@ -23,6 +24,7 @@ from ssm_manual.reference import (
 
 __all__ = [
     "causal",
+    "chunked",
     "convolve",
     "discretize",
     "kernels",
