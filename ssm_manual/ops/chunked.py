@@ -84,7 +84,7 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
     the same bits for any number of them. While the call lasts, BLAS runs on one thread in the whole
     process. Tables are in double precision up to the last rounding, states are carried in double
     precision; output at another length may differ in the last bits. With poles so far outside the
-    circle that A_bar^Q overflows, the rest of a chunk is NaN where other views reach infinity later.
+    circle that A_bar^Q overflows, the rest of a chunk is NaN where other views are still finite.
 
     Examples
     --------
@@ -174,18 +174,29 @@ def _forward(op, is_exponent, chunk):
         chunk = _validate.integer("chunk", chunk, minimum=1)
     batch, H, L = op.u.shape
     poles, B, C = (
-        np.array(np.broadcast_to(a, op.A_bar.shape), np.complex128, order="C")
-        for a in op.given[:3]
+        np.array(np.broadcast_to(a, op.A_bar.shape), np.complex128, order="C") for a in op.given[:3]
     )
     weight = 2 * C if op.real else C  # the 2 of [CHUNK-2], once
     A = np.exp(poles) if is_exponent else poles
     exact = op.A_bar.dtype == np.complex128  # then tables start from the exponent itself
-    model = _rows.Model(poles if exact else A, is_exponent and exact, B, weight, op.D.astype(complex))
+    model = _rows.Model(
+        poles if exact else A, is_exponent and exact, B, weight, op.D.astype(complex)
+    )
     sizes = _divide(batch, H, poles.shape[1], L, 1 if op.real else 2, chunk)
     x, y = op.x0.copy(), np.empty(op.u.shape, op.y_dtype)
     starts = np.empty((batch, H, _rows.blocks_in(L, sizes), 2, poles.shape[1]))
     if L:
-        _run(_rows.forward, _rows._forward, op, model, sizes, _reals(op.u, op), x, _reals(y, op), starts)
+        _run(
+            _rows.forward,
+            _rows._forward,
+            op,
+            model,
+            sizes,
+            _reals(op.u, op),
+            x,
+            _reals(y, op),
+            starts,
+        )
     return (y, x), Residuals(op, model, A if is_exponent else None, sizes, starts)
 
 

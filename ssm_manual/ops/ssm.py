@@ -1,6 +1,6 @@
 """``apply``: the linear state-space operator, in the view of your choice.
 
-One operator, three views: as a recurrence (`scan`), as a convolution (`convolve`) and chunk by chunk
+One operator, three views: as a recurrence (`scan`), as a convolution (`convolve`) and by chunks
 (`chunked`). They agree to rounding in the output, in the last state and in every gradient
 [CONV-7, CHUNK-4].
 """

@@ -89,9 +89,7 @@ def apply_from_exponent(dtA, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
     return apply(np.exp(dtA), B_bar, C, D, u, x0, real=real, chunk=chunk)
 
 
-def apply_from_exponent_vjp(
-    dtA, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True, chunk=None
-):
+def apply_from_exponent_vjp(dtA, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True, chunk=None):
     """And ``grad_dtA = conj(A_bar) grad_A``."""
     A_bar = np.exp(dtA)
     grad_A, *others = apply_vjp(
