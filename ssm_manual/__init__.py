@@ -30,6 +30,7 @@ _SUBMODULES = (
     "checkpoint",
     "gradcheck",
     "hippo",
+    "layers",
     "models",
     "ops",
     "plots",

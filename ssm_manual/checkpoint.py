@@ -37,6 +37,7 @@ MODELS = {
     "DiagonalSSM": "ssm_manual.models",
     "LinearRegression": "ssm_manual.models",
     "RecordingFilter": "ssm_manual.models",
+    "S4D": "ssm_manual.layers",
 }
 
 _KEY = "ssm_manual"

@@ -1,0 +1,190 @@
+"""A diagonal layer in other forms: sample by sample, as arrays, as a real state-space system."""
+
+import numpy as np
+
+from ssm_manual import _validate
+from ssm_manual.layers import _step
+
+#: Parameters with a real and an imaginary part.
+COMPLEX = ("B", "C", "C_reverse")
+
+
+def step(layer, u_t, state):
+    """`S4D.step`."""
+    if layer.bidirectional:
+        raise ValueError("a bidirectional layer needs the whole sequence: it has no step")
+    C = layer.params["C"]
+    u_t = _sample(layer, u_t)
+    if state is None:
+        state = np.zeros((u_t.shape[0], *C.shape), C.dtype)
+    else:
+        state = _state(C, state, u_t.shape[0])
+    y, after = np.empty(u_t.shape, u_t.dtype), np.empty(state.shape, C.dtype)
+    if layer._tables is None:
+        layer._tables = _tables(layer)
+    outcome = _step.step(_parameters(layer), layer._tables, u_t, state, y, after)
+    if outcome == _step.STALE:
+        layer._tables = _tables(layer)
+        outcome = _step.step(_parameters(layer), layer._tables, u_t, state, y, after)
+    if outcome == _step.NOT_FINITE:
+        _validate.array("u_t", u_t)  # says where
+    return y, after
+
+
+def _sample(layer, u_t):
+    """``u_t`` checked, but for its values; the usual array passes at once."""
+    D = layer.params["D"]
+    if type(u_t) is np.ndarray and u_t.dtype == D.dtype and u_t.flags.carray:
+        if u_t.ndim == 2 and u_t.shape[1] == D.size and u_t.shape[0]:
+            return u_t
+    else:
+        u_t, _ = _validate.arrays(u_t=u_t, D=D, real=("u_t",), finite=False)
+    _validate.shape("u_t", u_t, (-1, D.size), meaning="(batch, H)")
+    return _validate.plain(u_t)
+
+
+def _state(C, state, batch):
+    """The state, checked for shape and dtype; for values only where `step` cannot have made it."""
+    shape = (batch, *C.shape)
+    if type(state) is np.ndarray and state.dtype == C.dtype and state.flags.carray:
+        if state.shape == shape:
+            return state
+    else:
+        state, _ = _validate.arrays(state=state, C=C)
+        state = state.astype(C.dtype, copy=False)
+    _validate.shape("state", state, shape, meaning="(batch, H, N)")
+    return _validate.plain(state)
+
+
+def _parameters(layer):
+    """All that the tables depend on, in the order of `_step.step`."""
+    p = layer.params
+    return p["log_dt"], p["log_A_real"], p["A_imag"], p["C"], layer.B, p["D"]
+
+
+def _tables(layer):
+    system, C = layer._system(), layer.params["C"].astype(complex)
+    return _step.tables(
+        _parameters(layer), system.A_bar, system.B_bar, C, layer.params["D"], layer.dtype
+    )
+
+
+# ------------------------------------------------------------------------------------------ arrays
+
+
+def from_arrays(
+    cls,
+    log_dt,
+    C,
+    log_A_real,
+    A_imag,
+    D,
+    B=None,
+    *,
+    C_reverse=None,
+    train_B=False,
+    discretisation="zoh",
+    view="auto",
+):
+    """`S4D.from_arrays`."""
+    given = {"log_dt": log_dt, "log_A_real": log_A_real, "A_imag": A_imag, "D": D}
+    real = tuple(given)
+    given |= {"C": C, "B": B, "C_reverse": C_reverse}
+    arrays = _validate.arrays(**given, real=real, optional=("B", "C_reverse"))
+    arrays = {name: a for name, a in zip(given, arrays) if a is not None}
+    _validate.shape("log_dt", arrays["log_dt"], (-1,), meaning="(H,)")
+    H = arrays["log_dt"].size
+    for name in ("C", "B", "C_reverse"):
+        if name in arrays:
+            arrays[name] = _from_pairs(name, arrays[name], H)
+    N = arrays["C"].shape[1]
+    for name, a in arrays.items():
+        _validate.shape(name, a, (H,) if name in ("log_dt", "D") else (H, N))
+    B = arrays.pop("B", None)
+    if B is None:
+        B = np.ones((H, N), complex)
+    if _validate.flag("train_B", train_B):
+        arrays["B"] = B
+    dtype = arrays["D"].dtype
+    layer = cls.__new__(cls)
+    layer._set(arrays, B, dtype, discretisation, view)
+    return layer
+
+
+def _from_pairs(name, a, H):
+    if a.dtype.kind == "c":
+        return _validate.shape(name, a, (H, -1), meaning="(H, N)")
+    _validate.shape(name, a, (H, -1, 2), meaning="(H, N, 2), real and imaginary parts")
+    return a[..., 0] + 1j * a[..., 1]
+
+
+def to_arrays(layer):
+    """`S4D.to_arrays`."""
+    arrays = {name: np.array(a) for name, a in layer.params.items()}
+    if "B" not in arrays and np.any(layer.B != 1):
+        arrays["B"] = layer.B
+    for name in COMPLEX:
+        if name in arrays:
+            z = arrays[name]
+            arrays[name] = np.stack([z.real, z.imag], axis=-1)
+    return arrays
+
+
+def from_checkpoint(cls, hyperparameters, arrays, check):
+    """`S4D.from_checkpoint`."""
+    _validate.one_of(
+        "hyperparameters", tuple(sorted(hyperparameters)), (("discretisation", "view"),)
+    )
+    required = {"log_dt", "log_A_real", "A_imag", "C", "D", "fixed_B"}
+    if not required <= set(arrays) <= required | {"B", "C_reverse"}:
+        raise ValueError(f"it has the arrays {sorted(arrays)}; it must have {sorted(required)}")
+    if arrays["C"].ndim != 2 or 0 in arrays["C"].shape:
+        raise ValueError(f"C has shape {arrays['C'].shape}; it must be (H, N)")
+    H, N = arrays["C"].shape
+    real = arrays["D"].dtype
+    _validate.one_of("dtype of D", real.name, ("float32", "float64"))
+    for name, a in arrays.items():
+        dtype = np.result_type(real, np.complex64) if name in (*COMPLEX, "fixed_B") else real
+        shape = (H,) if name in ("log_dt", "D") else (H, N)
+        if a.shape != shape or a.dtype != dtype:
+            raise ValueError(
+                f"{name} has shape {a.shape} and dtype {a.dtype}; it must have {shape}, {dtype}"
+            )
+    if check:
+        _validate.arrays(**arrays)
+    arrays = dict(arrays)
+    layer = cls.__new__(cls)
+    layer._set({}, np.empty(0), real, **hyperparameters)
+    layer._fixed_B = arrays.pop("fixed_B")
+    layer.params = arrays
+    return layer
+
+
+# ------------------------------------------------------------------------------------- state space
+
+
+def to_statespace(layer, channel):
+    """`S4D.to_statespace`."""
+    if layer.bidirectional:
+        raise ValueError(
+            "a bidirectional layer is not causal: no state-space system has its output"
+        )
+    H, N = layer.params["C"].shape
+    rows = slice(None)
+    if channel is not None:
+        channel = _validate.integer("channel", channel, minimum=0, maximum=H - 1)
+        rows, H = slice(channel, channel + 1), 1
+    system = layer._system()
+    A_bar, B_bar = system.A_bar[rows], system.B_bar[rows]
+    C, D = layer.params["C"][rows].astype(complex), layer.params["D"][rows].astype(float)
+    A = np.zeros((H, N, 2, H, N, 2))
+    h, n = np.ogrid[:H, :N]
+    A[h, n, 0, h, n, 0] = A[h, n, 1, h, n, 1] = A_bar.real
+    A[h, n, 1, h, n, 0], A[h, n, 0, h, n, 1] = A_bar.imag, -A_bar.imag
+    B, out = np.zeros((H, N, 2, H)), np.zeros((H, H, N, 2))
+    B[h, n, 0, h], B[h, n, 1, h] = B_bar.real, B_bar.imag
+    seen = 2 * C * A_bar  # what is left of the state before, one step later
+    out[h, h, n, 0], out[h, h, n, 1] = seen.real, -seen.imag
+    through = np.diag(D + 2 * np.sum(C * B_bar, axis=1).real)
+    size = 2 * H * N
+    return A.reshape(size, size), B.reshape(size, H), out.reshape(H, size), through, 1.0
