@@ -199,25 +199,28 @@ def peak_memory(batch, H, N, L):
     return int(done.stdout)
 
 
-def over_length(lengths, H, N, seconds):
-    """Seconds of every view by length, one sequence, forward and backward; in turn."""
-    views = {
-        "scan": (scan.scan_fwd, scan.scan_vjp),
-        "convolution": (convolve.convolve_fwd, convolve.convolve_vjp),
-        "chunked": (chunked.apply_fwd, chunked.apply_vjp),
-    }
+VIEWS = {
+    "scan": (scan.scan_fwd, scan.scan_vjp),
+    "convolution": (convolve.convolve_fwd, convolve.convolve_vjp),
+    "chunked": (chunked.apply_fwd, chunked.apply_vjp),
+}
 
-    def step(view, args, g):
-        forward, backward = views[view]
-        backward(forward(*args)[1], (g, None))
 
+def over_length(views, lengths, batch, H, N):
+    """Seconds of some views by length, forward and backward, in turn; minima."""
     found = {view: [] for view in views}
     for L in lengths:
-        (dtA, *rest), g = problem(1, H, N, L, np.random.default_rng(1))
+        (dtA, *rest), g = problem(batch, H, N, L, np.random.default_rng(1))
         args = np.exp(dtA), *rest
-        calls = {view: lambda view=view: step(view, args, g) for view in views}  # noqa: B023
-        for view, value in fastest(calls, seconds, 2).items():
-            found[view].append(value)
+        times = {view: [] for view in views}
+        for _ in range(20 if L <= 1 << 14 else 4):
+            for view in views:
+                forward, backward = VIEWS[view]
+                start = time.perf_counter()
+                backward(forward(*args)[1], (g, None))
+                times[view].append(time.perf_counter() - start)
+        for view, values in times.items():
+            found[view].append(min(values))
     return found
 
 
@@ -227,17 +230,18 @@ def slope(lengths, times):
 
 
 def draw(lengths, times, N, ax=None):
-    """Time a sample against length, a line for every view."""
+    """Time against length, a line for every view; returns the axes."""
     import matplotlib.pyplot as plt
 
     if ax is None:
         ax = plt.subplots(figsize=(6, 4), layout="constrained")[1]
     for (view, values), marker in zip(times.items(), "osD"):
-        ax.loglog(lengths, np.array(values) * 1e3, marker=marker, base=10, label=view)
+        ax.plot(lengths, np.array(values) * 1e3, marker=marker, label=view)
     ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
     ax.set_xlabel("length (samples)")
     ax.set_ylabel("time, forward + backward (ms)")
-    ax.set_title(f"one operator, three views: 8 channels, {N} stored modes, float32")
+    ax.set_title(f"one sequence, 8 channels, {N} stored modes, float32")
     ax.grid(True, which="major", alpha=0.3)
     ax.legend()
     return ax
@@ -301,11 +305,15 @@ def main():
         results["shapes"].append(found)
 
     lengths = [2**k for k in (range(7, 10) if quick else range(10, 21))]
-    times = over_length(lengths, 8, N, 0)
-    results["over_length"] = {"lengths": lengths, "times_s": times}
-    results["slopes"] = {view: slope(lengths, values) for view, values in times.items()}
-    print("\nslope of log time over log length, 8 channels, one sequence:")
-    print("  " + ", ".join(f"{view} {value:.3f}" for view, value in results["slopes"].items()))
+    # A layer large enough that what does not depend on the length is small at 1024 samples.
+    sizes = (2, 4) if quick else (16, 16)
+    (layer,) = over_length(["chunked"], lengths, *sizes, N).values()
+    results["layer_over_length"] = {"lengths": lengths, "times_s": layer}
+    results["slope"] = slope(lengths, layer)
+    print(f"\nchunked, batch {sizes[0]}, H {sizes[1]}, {lengths[0]} to {lengths[-1]} samples:")
+    print(f"  slope of log time over log length {results['slope']:.3f}")
+    times = over_length(VIEWS, lengths, 1, 8, N)
+    results["views_over_length"] = {"lengths": lengths, "times_s": times}
     if options.figure:
         draw(lengths, times, N).figure.savefig(options.figure, dpi=150)
     if options.json:
