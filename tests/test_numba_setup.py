@@ -109,7 +109,7 @@ import sys
 A = rng.uniform(0.5, 0.99, (2, 3)) * np.exp(2j * np.pi * rng.random((2, 3)))
 args = (A, cn(2, 3), cn(2, 3), rng.standard_normal(2), rng.standard_normal((2, 2, 70)), cn(2, 2, 3))
 found = []
-for view in ("scan", "convolution"):
+for view in ("scan", "convolution", "chunked"):
     out, kept = ssm.apply_fwd(*args, view=view)
     found += [*out, *ssm.apply_vjp(kept, (out[0], out[1]))]
 found += scan.scan_vjp(scan.scan_fwd(*args, horizon=5)[1], out)
@@ -130,7 +130,7 @@ def test_without_the_compiler_the_results_are_equal(tmp_path):
         run_python(f"TARGET = {str(target)!r}\n" + WITHOUT_COMPILER, NUMBA_DISABLE_JIT=switch)
         with np.load(target) as file:
             found[switch] = [file[key] for key in file]
-    assert len(found["0"]) == len(found["1"]) == 50
+    assert len(found["0"]) == len(found["1"]) == 58
     for jitted, stepped in zip(found["0"], found["1"]):
         assert jitted.dtype == stepped.dtype
         np.testing.assert_allclose(stepped, jitted, rtol=1e-12, atol=1e-13)
@@ -209,7 +209,7 @@ def unaligned(a):
 
 for A_bar in (A, frozen(A), A[0], A.real, unaligned(A), A.copy(order="F")):
     for data in (u, frozen(u), u[:, :, ::-1], unaligned(u)):
-        for view in ("scan", "convolution"):
+        for view in ("scan", "convolution", "chunked"):
             out, kept = ssm.apply_fwd(A_bar, B, frozen(C), None, data, x0, view=view)
             ssm.apply_vjp(kept, (frozen(out[0]), out[1]))
     _, kept = kernels.generate_fwd(A_bar, B, 1.0, 4, method="recursive")
@@ -230,6 +230,7 @@ def test_a_kernel_is_compiled_once_whatever_the_layout_of_its_arguments():
     assert variants["recursive"] == variants["_sum_modes"] == variants["_moments"] == 1
     assert variants["_weighted_sums"] == 1
     assert variants["_direct"] == variants["_direct_vjp"] == 1
+    assert variants["_forward"] == variants["_backward"] == 1
 
 
 def test_the_tests_know_the_state_of_the_sources(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import assert_close, complex_normal, cotangents, error, system
 
-from ssm_manual.ops import convolve, scan, ssm
+from ssm_manual.ops import chunked, scan, ssm
 
 NAMES = ("A_bar", "B_bar", "C", "D", "u", "x0")
 VIEWS = [view for view in ssm.VIEWS if view != "auto"]
@@ -170,8 +170,10 @@ def test_complex_output_projects_onto_the_real_one(rng):
 
 @pytest.mark.parametrize(
     ("batch", "L", "op"),
-    [(1, 150, scan.scan), (8, 255, scan.scan), (7, 300, scan.scan), (8, 256, convolve.convolve)],
+    [(1, 511, scan.scan), (7, 73, scan.scan), (1, 512, chunked.apply), (8, 64, chunked.apply)],
 )
 def test_auto_is_one_of_the_views(rng, batch, L, op):
-    args = system(rng, batch, 2, 3, L)
+    args = system(rng, batch, 8, 16, L)
     assert_close(ssm.apply(*args), op(*args), 0)
+    few = system(rng, batch, 1, 2, L)  # too little work to prepare anything
+    assert_close(ssm.apply(*few), scan.scan(*few), 0)

@@ -82,8 +82,9 @@ def operands(A_bar, B_bar, C, D, u, x0, real, *, exponent=False):
     N = weights[-1] if weights else 1
     if len(weights) > 2 or N == 0 or (len(weights) == 2 and weights[0] not in (1, H)):
         raise ValueError(
-            f"{pole} {A_bar.shape}, B_bar {B_bar.shape} and C {C.shape} have the shape {weights} in "
-            f"common; it must broadcast to (H, N) with H = {H}, the channels of u, and N at least 1"
+            f"{pole} {A_bar.shape}, B_bar {B_bar.shape} and C {C.shape} have the shape {weights} "
+            f"in common; it must broadcast to (H, N) with H = {H}, the channels of u, and N at "
+            "least 1"
         )
     complex_dtype = np.result_type(u.dtype, np.complex64)
     y_dtype = complex_dtype.type(0).real.dtype if real else complex_dtype
