@@ -1,7 +1,7 @@
-"""Scan and convolution, timed against each other over length and batch; forward plus backward.
+"""The three views, timed against each other over length and batch; forward plus backward.
 
-Verified first: both views agree in the output and in every gradient. Then they are timed in turn,
-so that a slow minute slows both. float32, 8 channels, 16 stored poles. `ssm_manual.ops.ssm` takes
+Verified first: all views agree in the output and in every gradient. Then they are timed in turn,
+so that a slow minute slows all. float32, 8 channels, 16 stored poles. `ssm_manual.ops.ssm` takes
 its rule for ``view="auto"`` from this table.
 """
 
@@ -11,12 +11,13 @@ import time
 
 import numpy as np
 
-from ssm_manual.ops import convolve, scan
+from ssm_manual.ops import chunked, convolve, scan
 
 H, N = 8, 16
 VIEWS = {
     "scan": (scan.scan_fwd, scan.scan_vjp),
     "convolution": (convolve.convolve_fwd, convolve.convolve_vjp),
+    "chunked": (chunked.apply_fwd, chunked.apply_vjp),
 }
 
 
@@ -40,9 +41,11 @@ def both_ways(view, args, grad_y):
 def verify(args, grad_y):
     """The largest deviation between the views, relative to each array's norm."""
     y, grads = both_ways("scan", args, grad_y)
-    other_y, other = both_ways("convolution", args, grad_y)
-    pairs = [(y, other_y), *zip(grads, other)]
-    worst = max(float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in pairs)
+    worst = 0.0
+    for view in ("convolution", "chunked"):
+        other_y, other = both_ways(view, args, grad_y)
+        pairs = [(y, other_y), *zip(grads, other)]
+        worst = max(worst, *(float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in pairs))
     if worst > 1e-3:
         raise SystemExit(f"the views differ by {worst:.1e}")
     return worst
@@ -66,7 +69,9 @@ def main():
     worst = max(worst, verify(*problem(4, 1024, rng)))  # large enough for the parallel kernels
     print(f"compilation or loading from the cache: {time.perf_counter() - start:.2f} s")
     print(f"verified: the views agree to {worst:.1e}\n")
-    print("batch  length    scan (ms)  convolution (ms)  scan / convolution")
+    print(
+        "batch  length" + "".join(f"{view + ' (ms)':>18}" for view in VIEWS) + "   scan / chunked"
+    )
     results = []
     for batch in batches:
         for length in lengths:
@@ -78,9 +83,12 @@ def main():
                     both_ways(view, arrays, grad_y)
                     if repeat:  # the first round warms up
                         times[view].append(time.perf_counter() - start)
-            a, b = (float(np.median(times[view])) for view in VIEWS)
-            print(f"{batch:5d}  {length:6d}  {a * 1e3:11.3f}  {b * 1e3:16.3f}  {a / b:18.2f}")
-            results.append({"batch": batch, "length": length, "scan_s": a, "convolution_s": b})
+            medians = {view: float(np.median(times[view])) for view in VIEWS}
+            columns = "".join(f"{seconds * 1e3:18.3f}" for seconds in medians.values())
+            ratio = medians["scan"] / medians["chunked"]
+            print(f"{batch:5d}  {length:6d}{columns}  {ratio:15.2f}")
+            found = {f"{view}_s": seconds for view, seconds in medians.items()}
+            results.append({"batch": batch, "length": length} | found)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=2)
