@@ -419,7 +419,7 @@ figure
 
 # %% [markdown]
 # *Above: kernels of the four slowest modes, in phase (full) and a quarter of a turn late (dashed).
-# Below: what a random $C$ passes on average. Lin ends at $\pi \cdot 32$; LegS and Inv reach beyond
+# Below: what a random $C$ passes on average. Lin ends at $31\pi$; LegS and Inv reach beyond
 # 1000, ever more sparsely.*
 #
 # ### What the dropped rank costs

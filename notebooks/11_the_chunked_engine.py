@@ -1067,8 +1067,8 @@ plt.show()
 # %% [markdown]
 # *The engine's time for a sample, and the part of it that the ten products take by themselves.*
 #
-# Read it from the left. With $Q = 4$ the products are fewest, and slowest: those with $V$ and $W$
-# (green) do the same work as at 64, but with thin matrices, and the chain has a step for every four
+# Read it from the left. With $Q = 4$ there is least to multiply, and it goes slowest: $V$ and $W$
+# (green) take the same work as at 64, but with thin matrices, and the chain a step for every four
 # samples. On the right $T$ takes over, with $3Q$ multiply-adds, half of which come to nothing.
 # Between them lies a flat valley. The package takes 64, where the count alone would have chosen a
 # dozen.

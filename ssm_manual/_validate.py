@@ -15,6 +15,7 @@ The rules, once for the whole package:
 * NaN and infinity are refused everywhere.
 """
 
+import contextlib
 import difflib
 import numbers
 import operator
@@ -94,6 +95,22 @@ def flag(name, value):
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} is {show(value)}; it must be True or False")
     return bool(value)
+
+
+def precision(dtype):
+    """``"float32"`` or ``"float64"``, in any spelling, as a pair of dtypes: real and complex."""
+    if dtype is not None:  # which NumPy takes for float64
+        with contextlib.suppress(TypeError):  # the next line says what it must be
+            dtype = np.dtype(dtype).name
+    one_of("dtype", dtype, ("float32", "float64"))
+    return np.dtype(dtype), np.result_type(dtype, np.complex64)
+
+
+def generator(name, value):
+    """``value`` if it is a source of random numbers."""
+    if not isinstance(value, np.random.Generator):
+        raise ValueError(f"{name} is {show(value)}; it must be a numpy.random.Generator")
+    return value
 
 
 def array(name, value, *, real=False, finite=True):

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ssm_manual import _validate
-from ssm_manual.hippo._arguments import precision
 from ssm_manual.hippo.low_rank import dplr
 from ssm_manual.hippo.matrices import cast
 
@@ -126,7 +125,6 @@ def log_dt(channels, *, dt_min=1e-3, dt_max=1e-1, rng, dtype="float64"):
     channels = _validate.integer("channels", channels, minimum=1)
     dt_min = _validate.real_number("dt_min", dt_min, above=0)
     dt_max = _validate.real_number("dt_max", dt_max, minimum=dt_min)
-    real, _ = precision(dtype)
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng is {_validate.show(rng)}; it must be a numpy.random.Generator")
+    real, _ = _validate.precision(dtype)
+    _validate.generator("rng", rng)
     return rng.uniform(np.log(dt_min), np.log(dt_max), channels).astype(real)

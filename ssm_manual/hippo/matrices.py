@@ -3,7 +3,6 @@
 import numpy as np
 
 from ssm_manual import _validate
-from ssm_manual.hippo._arguments import even, precision
 
 __all__ = ["MEASURES", "fout", "legs", "legt"]
 
@@ -49,8 +48,7 @@ def legs(N, *, dtype="float64"):
     Notes
     -----
     The eigenvalues of A are -1, ..., -N, but nothing is decomposed by them: the eigenvectors'
-    condition number is 8e4 at N = 8 and 8e10 at N = 16, see
-    `nplr`. Cost: O(N^2).
+    condition number is 8e4 at N = 8 and 8e10 at N = 16, see `nplr`. Cost: O(N^2).
 
     References
     ----------
@@ -204,6 +202,16 @@ def of(measure, N, theta=None):
     return {"legt": legt, "fout": fout}[measure](N, theta=THETA if theta is None else theta)
 
 
+def even(N):
+    """The number of states of a Fourier basis."""
+    N = _validate.integer("N", N, minimum=1)
+    if N % 2:
+        raise ValueError(
+            f"N is {N}; for fout it must be even: states are pairs of a cosine and a sine"
+        )
+    return N
+
+
 def roots(N):
     """``sqrt(2n + 1)``, n < N: what makes Legendre polynomials orthonormal."""
     return np.sqrt(2.0 * np.arange(_validate.integer("N", N, minimum=1)) + 1)
@@ -211,5 +219,5 @@ def roots(N):
 
 def cast(dtype, *arrays):
     """The arrays in a precision, complex ones complex; minus zero becomes zero."""
-    real, complex_ = precision(dtype)
+    real, complex_ = _validate.precision(dtype)
     return tuple((a + 0.0).astype(complex_ if np.iscomplexobj(a) else real) for a in arrays)

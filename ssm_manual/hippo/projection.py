@@ -5,8 +5,7 @@ from numpy.polynomial import legendre
 from scipy import linalg
 
 from ssm_manual import _validate
-from ssm_manual.hippo._arguments import even
-from ssm_manual.hippo.matrices import MEASURES, of, roots
+from ssm_manual.hippo.matrices import MEASURES, even, of, roots
 
 __all__ = ["basis", "project"]
 

@@ -58,25 +58,22 @@ def discretise(params, B, method):
         vanished = A_bar == 0
         exponent = 2 * np.arctanh(np.where(vanished, 0, z))  # [S4D-2]
         exponent[vanished] = np.log(NOTHING)
-    return System(exponent, A_bar, B_bar, (method, A, dt, exponent, residuals))
+    return System(exponent, A_bar, B_bar, (method, A, dt, residuals))
 
 
 def pull_back(system, grad_exponent, grad_A_bar, grad_B_bar):
     """Gradients to ``log_dt``, ``log_A_real``, ``A_imag`` and B [S4D-3].
 
-    ``grad_exponent`` or ``grad_A_bar`` is None: a view takes one of the two.
+    All (H, N), complex128. A view takes either the exponent or A_bar; the other one's is zero.
     """
-    method, A, dt, exponent, residuals = system.residuals
-    zeros = np.zeros_like(A)
-    to_A_bar = zeros if grad_A_bar is None else grad_A_bar.astype(complex)
+    method, A, dt, residuals = system.residuals
     vjp = discretize.zoh_vjp if method == "zoh" else discretize.tustin_vjp
-    grad_A, grad_B, grad_dt = vjp(residuals, (to_A_bar, grad_B_bar.astype(complex)))
-    if grad_exponent is not None:
-        if method == "tustin":  # d exponent / d (dt A) = (1 + a)^2 / 4 a, a = A_bar [S4D-2]
-            a = np.exp(exponent)
-            grad_exponent = np.conj((1 + a) ** 2 / (4 * a)) * grad_exponent
-        grad_A = grad_A + dt * grad_exponent
-        grad_dt = grad_dt + np.sum((np.conj(A) * grad_exponent).real, axis=1, keepdims=True)
+    grad_A, grad_B, grad_dt = vjp(residuals, (grad_A_bar, grad_B_bar))
+    if method == "tustin":  # d exponent / d (dt A) = (1 + a)^2 / 4 a, a = A_bar [S4D-2]
+        a = np.exp(system.exponent)
+        grad_exponent = np.conj((1 + a) ** 2 / (4 * a)) * grad_exponent
+    grad_A = grad_A + dt * grad_exponent
+    grad_dt = grad_dt + np.sum((np.conj(A) * grad_exponent).real, axis=1, keepdims=True)
     return {
         "log_dt": (dt * grad_dt)[:, 0],
         "log_A_real": A.real * grad_A.real,

@@ -1,13 +1,12 @@
 """``S4D``: H independent channels, each a diagonal state-space model with N stored poles."""
 
-import contextlib
 from typing import NamedTuple
 
 import numpy as np
 
 from ssm_manual import _validate, hippo
 from ssm_manual.layers import _continuous, _forms, _lengths
-from ssm_manual.ops import chunked, ssm
+from ssm_manual.ops import chunked, ssm, vandermonde
 
 __all__ = ["S4D"]
 
@@ -119,11 +118,8 @@ class S4D:
     ):
         H = _validate.integer("features", features, minimum=1)
         N = _validate.integer("modes", modes, minimum=1)
-        with contextlib.suppress(TypeError):  # the next line says what it must be
-            dtype = np.dtype(dtype).name
-        _validate.one_of("dtype", dtype, ("float32", "float64"))
-        if not isinstance(rng, np.random.Generator):
-            raise ValueError(f"rng is {_validate.show(rng)}; it must be a numpy.random.Generator")
+        dtype, _ = _validate.precision(dtype)
+        _validate.generator("rng", rng)
         _validate.one_of("initial", initial, hippo.INITIAL)
         A, B = hippo.diagonal(initial, N, channels=H)
         log_dt = hippo.log_dt(H, dt_min=dt_min, dt_max=dt_max, rng=rng)
@@ -214,8 +210,6 @@ class S4D:
         ndarray
             (H, length), in the layer's precision.
         """
-        from ssm_manual.ops import vandermonde
-
         system = self._system()
         C = self.params["C"].astype(complex)
         K = vandermonde.kernel_from_exponent(system.exponent, system.B_bar, C, length)
@@ -233,8 +227,9 @@ class S4D:
         state : array_like, optional
             State before the first sample, (batch, H, N) complex; None is zero.
         lengths : array_like of int, optional
-            Samples of each item, (batch,), from 0 to L: what lies beyond is padding. It is not
-            read, its output is zero, and so are its gradients. None: all have L.
+            Samples of each item, (batch,), from 0 to L: what lies beyond is padding, finite but
+            otherwise without effect. Its output is zero, and so are its gradients. None: all have
+            L.
 
         Returns
         -------
@@ -256,11 +251,10 @@ class S4D:
         state = self._state(state, batch)
         groups = _lengths.groups(lengths, batch, L)
         system = self._system()
-        # beyond the lengths nothing is read and nothing computed: it stays zero
+        # beyond the lengths nothing is computed: it stays zero
         y = (np.empty if lengths is None else np.zeros)(u.shape, u.dtype)
-        after = None if self.bidirectional else np.empty((batch, *self.params["C"].shape), "c16")
-        if after is not None:
-            after = after.astype(self.params["C"].dtype)
+        C = self.params["C"]
+        after = None if self.bidirectional else np.empty((batch, *C.shape), C.dtype)
         pieces = []
         for items, length in groups:
             part = u[items, :, :length]
@@ -314,19 +308,19 @@ class S4D:
             grad_state = _validate.cotangent("grad_state", grad_state, like)
         grad_u = np.zeros(shape, self.dtype)
         before = np.zeros((shape[0], H, N), complex_dtype) if cache.stateful else None
-        sums = _Sums(H, N)
+        sums = {name: np.zeros((H, N), complex) for name in _SUMMED} | {"D": np.zeros(H)}
         for items, length, view, forward, reverse in cache.pieces:
             g = grad_y[items, :, :length]
             g_x = None if grad_state is None else grad_state[items]
-            to_u, to_x0 = sums.add(view, "C", forward, (g, g_x))
+            to_u, to_x0 = _add(sums, view, "C", forward, (g, g_x))
             if reverse is not None:
-                to_reversed, _ = sums.add(view, "C_reverse", reverse, (g[..., ::-1], None))
+                to_reversed, _ = _add(sums, view, "C_reverse", reverse, (g[..., ::-1], None))
                 to_u = to_u + to_reversed[..., ::-1]
             grad_u[items, :, :length] = to_u
             if before is not None:
                 before[items] = to_x0
-        grads = _continuous.pull_back(cache.system, sums.exponent, sums.A_bar, sums.B_bar)
-        grads |= {"C": sums.C, "C_reverse": sums.C_reverse, "D": sums.D}
+        to_system = [sums.pop(name) for name in ("exponent", "A_bar", "B_bar")]
+        grads = sums | _continuous.pull_back(cache.system, *to_system)
         grads = {name: grads[name].astype(p.dtype) for name, p in self.params.items()}
         return grad_u, before, grads
 
@@ -362,6 +356,10 @@ class S4D:
     def from_arrays(cls, *, log_dt, C, log_A_real, A_imag, D, B=None, **options):
         """A layer with given parameters, such as weights trained elsewhere.
 
+        Names and layouts are those of the minimal S4D of state-spaces/s4: its ``kernel.log_dt``,
+        ``kernel.C``, ``kernel.log_A_real``, ``kernel.A_imag`` and ``D``, with B = 1 and ``zoh``.
+        What follows there (activation, ``output_linear``) is no part of this layer.
+
         Parameters
         ----------
         log_dt : array_like
@@ -386,6 +384,18 @@ class S4D:
         ------
         ValueError
             If shapes or dtypes do not fit, or a value is not finite.
+
+        Examples
+        --------
+        >>> weights = {
+        ...     "log_dt": np.log([0.1, 0.01]),
+        ...     "C": np.ones((2, 3, 2)),
+        ...     "log_A_real": np.log(np.full((2, 3), 0.5)),
+        ...     "A_imag": np.pi * np.arange(3.0) * np.ones((2, 1)),
+        ...     "D": np.zeros(2),
+        ... }
+        >>> S4D.from_arrays(**weights)
+        S4D(2 features, 3 modes, zoh, float64)
         """
         return _forms.from_arrays(cls, log_dt, C, log_A_real, A_imag, D, B, **options)
 
@@ -421,6 +431,16 @@ class S4D:
         ------
         ValueError
             If the channel does not exist, or the layer is bidirectional.
+
+        Examples
+        --------
+        >>> from scipy import signal
+        >>> rng = np.random.default_rng(0)
+        >>> layer = S4D(1, 4, dtype="float64", rng=rng)
+        >>> u = rng.standard_normal((1, 1, 50))
+        >>> _, y, _ = signal.dlsim(layer.to_statespace(), u[0].T)
+        >>> np.allclose(y.T, layer.forward(u)[0][0])
+        True
         """
         return _forms.to_statespace(self, channel)
 
@@ -484,23 +504,18 @@ class S4D:
         return state.astype(C.dtype, copy=False)
 
 
-class _Sums:
-    """Gradients of the weights, summed over the pieces of a batch in double precision."""
+#: Gradients of shape (H, N) that `_add` adds up; a view gives one of the first two.
+_SUMMED = ("exponent", "A_bar", "B_bar", "C", "C_reverse")
 
-    def __init__(self, H, N):
-        self.exponent = self.A_bar = None
-        self.B_bar, self.C, self.C_reverse = (np.zeros((H, N), complex) for _ in range(3))
-        self.D = np.zeros(H)
 
-    def add(self, view, weights, residuals, grad_out):
-        """Add those of one piece; returns the gradients to u and x0."""
-        vjp = chunked.apply_from_exponent_vjp if view == "chunked" else ssm.apply_vjp
-        to_pole, to_B, to_C, to_D, to_u, to_x0 = vjp(residuals, grad_out)
-        pole = "exponent" if view == "chunked" else "A_bar"
-        so_far = getattr(self, pole)
-        setattr(self, pole, to_pole.astype(complex) + (0 if so_far is None else so_far))
-        self.B_bar += to_B
-        setattr(self, weights, getattr(self, weights) + to_C)
-        if to_D is not None:
-            self.D += to_D
-        return to_u, to_x0
+def _add(sums, view, weights, residuals, grad_out):
+    """Add one piece's gradients, in double precision; returns those to u and x0."""
+    if view == "chunked":
+        pole, vjp = "exponent", chunked.apply_from_exponent_vjp
+    else:
+        pole, vjp = "A_bar", ssm.apply_vjp
+    *to_weights, to_u, to_x0 = vjp(residuals, grad_out)
+    for name, grad in zip((pole, "B_bar", weights, "D"), to_weights):
+        if grad is not None:  # as that to D is, of the second direction
+            sums[name] += grad
+    return to_u, to_x0

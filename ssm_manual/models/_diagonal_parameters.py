@@ -1,7 +1,5 @@
 """The parameters of a diagonal model: their checks, their discretisation, and how they are kept."""
 
-import contextlib
-
 import numpy as np
 
 from ssm_manual import _validate
@@ -89,13 +87,10 @@ class DiagonalParameters:
             If an argument does not fit.
         """
         N = _validate.integer("poles", poles, minimum=1)
-        with contextlib.suppress(TypeError):  # the next line says what it must be
-            dtype = np.dtype(dtype).name
-        _validate.one_of("dtype", dtype, ("float32", "float64"))
+        _, precision = _validate.precision(dtype)
         _validate.one_of("parameters", parameters, PARAMETERS)
         _validate.flag("skip", skip)
-        if not isinstance(rng, np.random.Generator):
-            raise ValueError(f"rng is {_validate.show(rng)}; it must be a numpy.random.Generator")
+        _validate.generator("rng", rng)
         q = (np.arange(N) + 0.5) / N
         omega, damping = np.pi * q**2, np.pi * q / N
         if not _validate.flag("real", real):
@@ -107,7 +102,6 @@ class DiagonalParameters:
             dt = _validate.real_number("dt", dt if dt is not None else np.nan, above=0)
             A = 2 / dt * (A - 1) / (A + 1)
             B = B * (1 - dt * A / 2) / dt
-        precision = np.result_type(dtype, np.complex64)
         A, B, C = (a.astype(precision) for a in (A, B, C))
         return cls(A, B, C, 0.0 if skip else None, dt=dt, parameters=parameters, real=real)
 

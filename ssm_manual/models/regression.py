@@ -1,7 +1,5 @@
 """``LinearRegression``: a weighted sum of features and a bias, by descent or in one step."""
 
-import contextlib
-
 import numpy as np
 
 from ssm_manual import _validate
@@ -75,9 +73,7 @@ class LinearRegression:
             If an argument does not fit.
         """
         F = _validate.integer("features", features, minimum=1)
-        with contextlib.suppress(TypeError):  # the next line says what it must be
-            dtype = np.dtype(dtype).name
-        _validate.one_of("dtype", dtype, ("float32", "float64"))
+        dtype, _ = _validate.precision(dtype)
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise ValueError(
                 f"rng is {_validate.show(rng)}; it must be a numpy.random.Generator, or None"

@@ -66,7 +66,7 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
         True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False:
         ``y = C x + D u``, complex.
     chunk : int, optional
-        Samples a chunk, at least 1; None chooses by measurement. It changes rounding and time only.
+        Samples a chunk, at least 1; None is 64, by measurement. It changes rounding and time only.
 
     Returns
     -------
@@ -84,12 +84,13 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
     Notes
     -----
     Cost: O(batch H (N + Q) L) at the speed of a matrix product [CHUNK-10]. The backward pass keeps
-    u and one state in some 256 chunks. Beside its output, a call needs the tables and the blocks of
-    one task a thread, a few hundred kilobytes. Threads share channels and groups of sequences, with
-    the same bits for any number of them. While the call lasts, BLAS runs on one thread in the whole
-    process. Tables are in double precision up to the last rounding, states are carried in double
-    precision; output at another length may differ in the last bits. With poles so far outside the
-    circle that A_bar^Q overflows, the rest of a chunk is NaN where other views are still finite.
+    u and, of each sequence, one state in up to 128 chunks. Beside its output, a call needs the
+    tables and the blocks of one task a thread, a few hundred kilobytes. Threads share channels and
+    groups of sequences, with the same bits for any number of them. While the call lasts, BLAS runs
+    on one thread in the whole process. Tables are in double precision up to the last rounding,
+    states are carried in double precision; output at another length may differ in the last bits.
+    With poles so far outside the circle that A_bar^Q overflows, the rest of a chunk is NaN where
+    other views are still finite.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def apply_from_exponent(dtA, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
         True: one pole of each conjugate pair is stored and ``y = 2 Re(C x) + D u``. False:
         ``y = C x + D u``, complex.
     chunk : int, optional
-        Samples a chunk, at least 1; None chooses by measurement.
+        Samples a chunk, at least 1; None is 64, by measurement.
 
     Returns
     -------
@@ -191,17 +192,8 @@ def _forward(op, is_exponent, chunk):
     x, y = op.x0.copy(), np.empty(op.u.shape, op.y_dtype)
     starts = np.empty((batch, H, _rows.blocks_in(L, sizes), 2, poles.shape[1]))
     if L:
-        _run(
-            _rows.forward,
-            _rows._forward,
-            op,
-            model,
-            sizes,
-            _reals(op.u, op),
-            x,
-            _reals(y, op),
-            starts,
-        )
+        arrays = _reals(op.u, op), x, _reals(y, op), starts
+        _run(_rows.forward, _rows._forward, op, model, sizes, *arrays)
     return (y, x), Residuals(op, model, A if is_exponent else None, sizes, starts)
 
 
@@ -216,8 +208,9 @@ def apply_vjp(residuals, grad_out):
     grad_D = np.zeros((groups, H), np.complex128)
     grad_u = np.empty(op.u.shape, op.y_dtype)
     if L:
-        arrays = _reals(op.u, op), _reals(grad_y, op), starts, adjoint, grads, grad_D
-        _run(_rows.backward, _rows._backward, op, model, sizes, *arrays, _reals(grad_u, op))
+        signals = _reals(op.u, op), _reals(grad_y, op)
+        arrays = *signals, starts, adjoint, grads, grad_D, _reals(grad_u, op)
+        _run(_rows.backward, _rows._backward, op, model, sizes, *arrays)
     # One fixed order of summation over the groups, whatever the number of threads.
     grad_A, grad_B, grad_C = grads.sum(axis=0)
     if slope is not None:

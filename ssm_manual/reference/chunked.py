@@ -31,10 +31,11 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
     return y, x_last
 
 
-def apply_vjp(
-    A_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True, chunk=None
-):  # [CHUNK-6 to 9], the derivative of every power taken where it stands
-    """Gradients to A_bar, B_bar, C, D, u, x0; the caller takes real parts."""
+def apply_vjp(A_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True, chunk=None):
+    """Gradients to A_bar, B_bar, C, D, u, x0; the caller takes real parts [CHUNK-6 to 9].
+
+    The derivative of every power is taken where it stands.
+    """
     batch, H, L = u.shape
     shared_D = D
     A_bar, B_bar, C, D = _every_channel(A_bar, B_bar, C, D, H)
@@ -99,7 +100,7 @@ def apply_from_exponent_vjp(dtA, B_bar, C, D, u, x0, grad_y, grad_x_last, *, rea
 
 
 def _chunks(length, chunk):
-    """First and last-but-one index of every chunk; without ``chunk``, of eight samples."""
+    """Where every chunk begins and ends (exclusive); without ``chunk``, after eight samples."""
     size = chunk or 8
     return [(start, min(start + size, length)) for start in range(0, length, size)]
 

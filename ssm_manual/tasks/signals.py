@@ -75,8 +75,7 @@ def sinusoids(length, *, components=3, rng, lowest=0.002, highest=0.05, rate=Non
     highest = _validate.real_number("highest", highest, minimum=lowest, maximum=0.5)
     if rate is not None:
         rate = _validate.real_number("rate", rate, above=0)
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng is {_validate.show(rng)}; it must be a numpy.random.Generator")
+    _validate.generator("rng", rng)
     frequency = np.exp(rng.uniform(np.log(lowest), np.log(highest), (components, 1)))
     phase = rng.uniform(0, 2 * np.pi, (components, 1))
     amplitude = rng.uniform(0.5, 1.5, (components, 1))
