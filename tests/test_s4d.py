@@ -9,7 +9,7 @@ from scipy import signal
 
 from ssm_manual import checkpoint, hippo
 from ssm_manual.gradcheck import check_vjp
-from ssm_manual.layers import S4D, _forms
+from ssm_manual.layers import S4D, _forms, s4d
 
 VIEWS = ("chunked", "scan", "convolution")
 DISCRETISATIONS = ("zoh", "tustin")
@@ -101,6 +101,22 @@ def test_long_sequences_in_single_precision(rng, view):
     for name, value in expected.items():
         if value is not None:
             assert error(found[name], value) < 3e-4, name
+
+
+@pytest.mark.parametrize("discretisation", DISCRETISATIONS)
+def test_slow_modes_keep_their_phases_in_single_precision(rng, discretisation):
+    """log A_bar is in double precision all the way: rounded, it costs a hundred times more."""
+    layer = make(rng, H=2, dtype="float32", dt_min=0.01, dt_max=0.1, initial="lin",
+                 discretisation=discretisation, view="chunked")  # fmt: skip
+    layer.params["log_A_real"][...] = np.log(0.005)
+    arrays = {name: a.astype(float) for name, a in layer.to_arrays().items()}
+    wide = S4D.from_arrays(**arrays, discretisation=discretisation, view="chunked")
+    u, g = (rng.standard_normal((1, 2, 16384)).astype("f4") for _ in range(2))
+    found = run(layer, u, None, g, None)
+    expected = run(wide, u.astype(float), None, g.astype(float), None)
+    for name, value in expected.items():
+        if value is not None:
+            assert error(found[name], value) < 4e-6, name
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -218,11 +234,11 @@ def test_both_directions_by_definition(rng, view):
     assert error(y, expected) < 1e-12
 
 
+@pytest.mark.parametrize("lengths", [[50, 0, 17, 50, 1], [17] * 5], ids=["mixed", "equal"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("view", VIEWS)
-def test_an_item_of_a_padded_batch_is_the_item_alone(rng, view, bidirectional):
+def test_an_item_of_a_padded_batch_is_the_item_alone(rng, view, bidirectional, lengths):
     layer = make(rng, view=view, bidirectional=bidirectional)
-    lengths = [50, 0, 17, 50, 1]
     u, g = rng.standard_normal((5, 3, 50)), rng.standard_normal((5, 3, 50))
     u[2, :, 17:] = 1e9  # never read
     x0 = g_x = None
@@ -241,6 +257,20 @@ def test_an_item_of_a_padded_batch_is_the_item_alone(rng, view, bidirectional):
             assert_close(found[name][one], alone[name], 1e-13)
         total = {name: total[name] + alone[name] for name in total}
     for name, value in total.items():
+        assert error(found[name], value) < 1e-12, name
+
+
+def test_items_of_one_batch_may_take_different_views(rng, monkeypatch):
+    """``auto``: long items by chunks, short ones by the scan; their gradients are added."""
+    monkeypatch.setattr(s4d, "SHORT", 40)
+    auto = make(rng, view="auto", discretisation="tustin", train_B=True)
+    u, g = rng.standard_normal((3, 3, 50)), rng.standard_normal((3, 3, 50))
+    x0, g_x = complex_normal(rng, 3, 3, 5), complex_normal(rng, 3, 3, 5)
+    lengths = [50, 7, 33]
+    pieces = auto.forward(u, x0, lengths=lengths)[2].pieces
+    assert {piece.view for piece in pieces} == {"scan", "chunked"}
+    found = run(auto, u, x0, g, g_x, lengths)
+    for name, value in run(twin(auto, "scan"), u, x0, g, g_x, lengths).items():
         assert error(found[name], value) < 1e-12, name
 
 
@@ -275,6 +305,31 @@ def test_a_step_sees_every_change_of_a_parameter(rng, name):
     expected, _ = by_definition(layer, u_t[..., None], state)
     assert error(layer.step(u_t, state)[0], expected[..., 0]) < 1e-14
     assert not np.array_equal(before, after) or name == "log_dt"
+
+
+def test_a_step_sees_another_discretisation_and_other_sizes(rng):
+    layer, u_t = make(rng), rng.standard_normal((2, 3))
+    layer.step(u_t)
+    layer.discretisation = "tustin"
+    assert_close(layer.step(u_t)[0], layer.forward(u_t[..., None])[0][..., 0], 1e-14)
+    layer.B[0, 0] += 1  # not trained, but edited
+    assert_close(layer.step(u_t)[0], layer.forward(u_t[..., None])[0][..., 0], 1e-14)
+    for options in ({"N": 2}, {"N": 90}, {"dtype": "float32"}):
+        other = make(rng, train_B=True, discretisation="tustin", **options)
+        layer.params = other.params
+        given = u_t.astype(other.dtype)
+        assert np.array_equal(layer.step(given)[0], other.step(given)[0])
+
+
+@pytest.mark.parametrize("name", ["log_dt", "A_imag", "C", "B", "D"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_step_refuses_parameters_that_are_not_finite(rng, name, value):
+    """As `forward` does; NaN is never equal to what was kept, and no table is."""
+    layer = make(rng, train_B=True)
+    layer.step(rng.standard_normal((1, 3)))
+    layer.params[name].flat[-1] = value
+    with pytest.raises(ValueError, match=f"{name} holds"):
+        layer.step(rng.standard_normal((1, 3)))
 
 
 def test_a_step_leaves_the_state_it_was_given(rng):

@@ -20,12 +20,14 @@ def step(layer, u_t, state):
     else:
         state = _state(C, state, u_t.shape[0])
     y, after = np.empty(u_t.shape, u_t.dtype), np.empty(state.shape, C.dtype)
-    if layer._tables is None:
-        layer._tables = _tables(layer)
-    outcome = _step.step(_parameters(layer), layer._tables, u_t, state, y, after)
+    method, tables = layer._tables
+    outcome = _step.STALE
+    if method == layer.discretisation and tables.kept.dtype == u_t.dtype:
+        outcome = _step.step(_parameters(layer), tables, u_t, state, y, after)
     if outcome == _step.STALE:
-        layer._tables = _tables(layer)
-        outcome = _step.step(_parameters(layer), layer._tables, u_t, state, y, after)
+        tables = _tables(layer)
+        layer._tables = layer.discretisation, tables
+        outcome = _step.step(_parameters(layer), tables, u_t, state, y, after)
     if outcome == _step.NOT_FINITE:
         _validate.array("u_t", u_t)  # says where
     return y, after
@@ -63,6 +65,9 @@ def _parameters(layer):
 
 
 def _tables(layer):
+    # NaN differs from everything, itself too: tables of it would be stale again at once.
+    names = ("log_dt", "log_A_real", "A_imag", "C", "B", "D")
+    _validate.arrays(**dict(zip(names, _parameters(layer))))
     system, C = layer._system(), layer.params["C"].astype(complex)
     return _step.tables(
         _parameters(layer), system.A_bar, system.B_bar, C, layer.params["D"], layer.dtype

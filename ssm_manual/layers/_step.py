@@ -39,6 +39,8 @@ def tables(parameters, A_bar, B_bar, C, D, dtype):
 def _differences(parameter, kept, at):
     """In how many numbers a parameter differs from what was kept, and where the next one begins."""
     flat = parameter.ravel().view(kept.dtype)
+    if at + flat.size > kept.size:  # another size: there is nothing to compare with
+        return 1, at
     own = kept[at : at + flat.size]
     count = 0
     for i in range(flat.size):  # without a way out, so that it runs in vector registers
@@ -55,8 +57,8 @@ def _stale(parameters, kept):
     c, at = _differences(A_imag, kept, at)
     d, at = _differences(C, kept, at)
     e, at = _differences(B, kept, at)
-    f, _ = _differences(D, kept, at)
-    return a + b + c + d + e + f > 0
+    f, at = _differences(D, kept, at)
+    return a + b + c + d + e + f > 0 or at != kept.size
 
 
 @jit_contracted

@@ -151,7 +151,7 @@ class S4D:
             "discretisation", discretisation, _continuous.DISCRETISATIONS
         )
         self.view = _validate.one_of("view", view, ssm.VIEWS)
-        self._tables = None
+        self._tables = None, None  # of `step`: the discretisation they are of, and they
 
     # -------------------------------------------------------------------------------- what it is
 
