@@ -9,7 +9,7 @@ from scipy import signal
 
 from ssm_manual import checkpoint, hippo
 from ssm_manual.gradcheck import check_vjp
-from ssm_manual.layers import S4D, _forms, s4d
+from ssm_manual.layers import S4D, _forms, _passes
 
 VIEWS = ("chunked", "scan", "convolution")
 DISCRETISATIONS = ("zoh", "tustin")
@@ -262,7 +262,7 @@ def test_an_item_of_a_padded_batch_is_the_item_alone(rng, view, bidirectional, l
 
 def test_items_of_one_batch_may_take_different_views(rng, monkeypatch):
     """``auto``: long items by chunks, short ones by the scan; their gradients are added."""
-    monkeypatch.setattr(s4d, "SHORT", 40)
+    monkeypatch.setattr(_passes, "SHORT", 40)
     auto = make(rng, view="auto", discretisation="tustin", train_B=True)
     u, g = rng.standard_normal((3, 3, 50)), rng.standard_normal((3, 3, 50))
     x0, g_x = complex_normal(rng, 3, 3, 5), complex_normal(rng, 3, 3, 5)

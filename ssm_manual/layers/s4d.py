@@ -1,36 +1,12 @@
 """``S4D``: H independent channels, each a diagonal state-space model with N stored poles."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ssm_manual import _validate, hippo
-from ssm_manual.layers import _continuous, _forms, _lengths
-from ssm_manual.ops import chunked, ssm, vandermonde
+from ssm_manual.layers import _continuous, _forms, _passes
+from ssm_manual.ops import ssm, vandermonde
 
 __all__ = ["S4D"]
-
-#: With fewer samples, all sequences together, ``view="auto"`` scans: a call's fixed cost decides.
-SHORT = 512
-
-
-class Cache(NamedTuple):
-    """What `S4D.backward` needs of `S4D.forward`."""
-
-    shape: tuple
-    stateful: bool  # whether forward was given a state
-    system: _continuous.System
-    pieces: tuple  # of _Piece
-
-
-class _Piece(NamedTuple):
-    """The items of one length, and the residuals of the operator on them, in both directions."""
-
-    items: object  # index of the batch
-    length: int
-    view: str
-    forward: tuple
-    reverse: tuple | None
 
 
 class S4D:
@@ -247,30 +223,7 @@ class S4D:
             given a state.
         """
         u = self._signal("u", u)
-        batch, _, L = u.shape
-        state = self._state(state, batch)
-        groups = _lengths.groups(lengths, batch, L)
-        system = self._system()
-        # beyond the lengths nothing is computed: it stays zero
-        y = (np.empty if lengths is None else np.zeros)(u.shape, u.dtype)
-        C = self.params["C"]
-        after = None if self.bidirectional else np.empty((batch, *C.shape), C.dtype)
-        pieces = []
-        for items, length in groups:
-            part = u[items, :, :length]
-            view = self._view(part)
-            x0 = None if state is None else state[items]
-            (out, x), forward = self._apply(system, view, "C", self.params["D"], part, x0)
-            reverse = None
-            if self.bidirectional:
-                backwards = part[..., ::-1]
-                (other, _), reverse = self._apply(system, view, "C_reverse", None, backwards, None)
-                out = out + other[..., ::-1]  # [S4D-6]
-            else:
-                after[items] = x
-            y[items, :, :length] = out
-            pieces.append(_Piece(items, length, view, forward, reverse))
-        return y, after, Cache(u.shape, state is not None, system, tuple(pieces))
+        return _passes.forward(self, u, self._state(state, u.shape[0]), lengths)
 
     def backward(self, grad_y, cache, grad_state=None):
         """Gradients of everything `forward` depended on, by hand [S4D-3].
@@ -298,31 +251,14 @@ class S4D:
         ValueError
             If a cotangent's shape or dtype does not fit.
         """
-        shape, H, N = cache.shape, *self.params["C"].shape
-        complex_dtype = self.params["C"].dtype
-        grad_y = _validate.cotangent("grad_y", grad_y, _validate.stand_in(shape, self.dtype))
+        batch, shape = cache.shape[0], self.params["C"].shape
+        grad_y = _validate.cotangent("grad_y", grad_y, _validate.stand_in(cache.shape, self.dtype))
         if grad_state is not None:
             if self.bidirectional:
                 raise ValueError("grad_state is given; a bidirectional layer has no state")
-            like = _validate.stand_in((shape[0], H, N), complex_dtype)
+            like = _validate.stand_in((batch, *shape), self.params["C"].dtype)
             grad_state = _validate.cotangent("grad_state", grad_state, like)
-        grad_u = np.zeros(shape, self.dtype)
-        before = np.zeros((shape[0], H, N), complex_dtype) if cache.stateful else None
-        sums = {name: np.zeros((H, N), complex) for name in _SUMMED} | {"D": np.zeros(H)}
-        for items, length, view, forward, reverse in cache.pieces:
-            g = grad_y[items, :, :length]
-            g_x = None if grad_state is None else grad_state[items]
-            to_u, to_x0 = _add(sums, view, "C", forward, (g, g_x))
-            if reverse is not None:
-                to_reversed, _ = _add(sums, view, "C_reverse", reverse, (g[..., ::-1], None))
-                to_u = to_u + to_reversed[..., ::-1]
-            grad_u[items, :, :length] = to_u
-            if before is not None:
-                before[items] = to_x0
-        to_system = [sums.pop(name) for name in ("exponent", "A_bar", "B_bar")]
-        grads = sums | _continuous.pull_back(cache.system, *to_system)
-        grads = {name: grads[name].astype(p.dtype) for name, p in self.params.items()}
-        return grad_u, before, grads
+        return _passes.backward(self, grad_y, cache, grad_state)
 
     def step(self, u_t, state=None):
         """One sample: ``state <- A_bar state + B_bar u_t`` and its output [S4D-5].
@@ -478,18 +414,6 @@ class S4D:
     def _system(self):
         return _continuous.discretise(self.params, self.B, self.discretisation)
 
-    def _view(self, u):
-        if self.view == "auto":
-            return "scan" if u.shape[0] * u.shape[2] < SHORT else "chunked"
-        return self.view
-
-    def _apply(self, system, view, weights, D, u, x0):
-        C = self.params[weights]
-        B_bar = system.B_bar.astype(C.dtype)
-        if view == "chunked":
-            return chunked.apply_from_exponent_fwd(system.exponent, B_bar, C, D, u, x0)
-        return ssm.apply_fwd(system.A_bar.astype(C.dtype), B_bar, C, D, u, x0, view=view)
-
     def _signal(self, name, u):
         u, _ = _validate.arrays(**{name: u}, D=self.params["D"], real=(name,))
         return _validate.shape(name, u, (-1, self.features, None), meaning="(batch, H, L)")
@@ -502,20 +426,3 @@ class S4D:
         state, C = _validate.arrays(state=state, C=self.params["C"])
         _validate.shape("state", state, (batch, *C.shape), meaning="(batch, H, N)")
         return state.astype(C.dtype, copy=False)
-
-
-#: Gradients of shape (H, N) that `_add` adds up; a view gives one of the first two.
-_SUMMED = ("exponent", "A_bar", "B_bar", "C", "C_reverse")
-
-
-def _add(sums, view, weights, residuals, grad_out):
-    """Add one piece's gradients, in double precision; returns those to u and x0."""
-    if view == "chunked":
-        pole, vjp = "exponent", chunked.apply_from_exponent_vjp
-    else:
-        pole, vjp = "A_bar", ssm.apply_vjp
-    *to_weights, to_u, to_x0 = vjp(residuals, grad_out)
-    for name, grad in zip((pole, "B_bar", weights, "D"), to_weights):
-        if grad is not None:  # as that to D is, of the second direction
-            sums[name] += grad
-    return to_u, to_x0
