@@ -231,19 +231,23 @@ def slope(lengths, times):
 
 def draw(lengths, times, N, ax=None):
     """Time against length, a line for every view; returns the axes."""
-    import matplotlib.pyplot as plt
+    from ssm_manual import plots
 
     if ax is None:
-        ax = plt.subplots(figsize=(6, 4), layout="constrained")[1]
-    for (view, values), marker in zip(times.items(), "osD"):
-        ax.plot(lengths, np.array(values) * 1e3, marker=marker, label=view)
+        ax = plots.figure(6.4, 4.2).add_subplot()
+    ax.spines[["top", "right"]].set_visible(False)
+    for (view, values), colour in zip(times.items(), plots.CYCLE):
+        ms = np.array(values) * 1e3
+        ax.plot(lengths, ms, marker="o", markersize=4, color=colour)
+        ax.annotate(
+            f" {view} {ms[-1]:,.0f}", (lengths[-1], ms[-1]), color=colour, va="center", fontsize=9
+        )
+    ax.margins(x=0.12)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xlabel("length (samples)")
     ax.set_ylabel("time, forward + backward (ms)")
     ax.set_title(f"one sequence, 8 channels, {N} stored modes, float32")
-    ax.grid(True, which="major", alpha=0.3)
-    ax.legend()
     return ax
 
 
