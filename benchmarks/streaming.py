@@ -63,7 +63,8 @@ def steps(rng, rounds):
         pass
 
     u_t = np.ascontiguousarray(u[..., 0])
-    everything = _forms._parameters(layer), layer._tables, u_t, state, out[0], state.copy()
+    _, tables = layer._tables  # as the compiled step takes them
+    everything = _forms._parameters(layer), tables, u_t, state, out[0], state.copy()
     empty(u_t, state), empty_with_all(*everything)
     calls = {
         "step": lambda: layer.step(u_t, state),
