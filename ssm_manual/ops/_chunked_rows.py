@@ -126,13 +126,13 @@ def _block(i, length, sizes, P, last):
 
 
 @jit
-def _pieces(sequences, chunks):
+def pieces_of(sequences, chunks):
     """How many pieces, and rows in each: chunks of a sequence, or one chunk of all sequences."""
     return (sequences, chunks) if chunks >= sequences else (chunks, sequences)
 
 
 @jit
-def _piece(k, u, sequences, h, block):
+def piece(k, u, sequences, h, block):
     """Piece k of a block as a matrix, a chunk a row."""
     first, chunks, width = block
     start, count = sequences
@@ -181,7 +181,7 @@ def _retreat(adjoints, states, last, carries, first, step, grad_last, small):
 
 
 @jit
-def _small(dtype):
+def smallest(dtype):
     """Below this a state is zero, so that its products with tables are normal numbers too."""
     return 4096 * float(np.finfo(dtype).tiny)
 
@@ -194,7 +194,7 @@ def _states(s, k, U, sequences, chunks):
     # The last rows of V: a short chunk ends where a whole one does [CHUNK-5].
     gemm(U, s.V[s.V.shape[0] - width :], 0.0, X)
     first, step = (k, 0) if chunks >= sequences else (0, 1)
-    _advance(X, s.last, s.carry[0], first, step, _small(X.dtype))
+    _advance(X, s.last, s.carry[0], first, step, smallest(X.dtype))
     return X
 
 
@@ -214,9 +214,9 @@ def _forward_task(sizes, s, h, sequences, u, x, y, starts):
         block = _block(i, length, sizes, s.P, s.last)
         chunks, width = block[1], block[2]
         starts[start : start + count, h, i] = s.carry[0, :count]
-        for k in range(_pieces(count, chunks)[0]):
-            U = _piece(k, u, sequences, h, block)
-            Y = _piece(k, y, sequences, h, block)
+        for k in range(pieces_of(count, chunks)[0]):
+            U = piece(k, u, sequences, h, block)
+            Y = piece(k, y, sequences, h, block)
             X = _states(s, k, U, count, chunks)
             gemm(U, s.T[:width, :width], 0.0, Y)  # [CHUNK-4]
             gemm(X, s.W[:, :width], 1.0, Y)
@@ -231,7 +231,7 @@ def _backward_task(sizes, s, h, sequences, u, g, starts, adjoint, grad_u):
     N, length = s.last.shape[1], u.shape[2] // sizes.parts
     R = sizes.parts * sizes.Q
     start, count = sequences
-    small = _small(u.dtype)
+    small = smallest(u.dtype)
     s.grad_T[:], s.grad_W[:], s.grad_V[:], s.grad_last[:] = 0, 0, 0, 0
     for b in range(count):
         for n in range(N):
@@ -241,18 +241,18 @@ def _backward_task(sizes, s, h, sequences, u, g, starts, adjoint, grad_u):
         block = _block(i, length, sizes, s.P, s.last)
         chunks, width = block[1], block[2]
         to_last = s.grad_last[0 if width == R else 1]
-        pieces, rows = _pieces(count, chunks)
+        pieces, rows = pieces_of(count, chunks)
         s.carry[0, :count] = starts[start : start + count, h, i]
         for k in range(pieces):
-            _states(s, k, _piece(k, u, sequences, h, block), count, chunks)
+            _states(s, k, piece(k, u, sequences, h, block), count, chunks)
         for k in range(pieces - 1, -1, -1):
-            U = _piece(k, u, sequences, h, block)
-            G = _piece(k, g, sequences, h, block)
+            U = piece(k, u, sequences, h, block)
+            G = piece(k, g, sequences, h, block)
             X, adjoints = s.X[k * rows : (k + 1) * rows], s.adjoints[:rows]
             gemm(G, s.W_transposed[:width], 0.0, adjoints)  # r = G W^T [CHUNK-6]
             turn = (k, 0) if chunks >= count else (0, 1)
             _retreat(adjoints, X, s.last, s.carry[1], *turn, to_last, small)
-            out = _piece(k, grad_u, sequences, h, block)
+            out = piece(k, grad_u, sequences, h, block)
             gemm(G, s.T[:width, :width], 0.0, out)  # G T^T + Lambda V^T [CHUNK-7]
             gemm(adjoints, s.V_transposed[:, R - width :], 1.0, out)
             gemm(U.T, G, 1.0, s.grad_T[:width, :width])  # [CHUNK-8]

@@ -63,7 +63,7 @@ def fill(P, B, weight, D, parts, forward, T, W, V, W_transposed, V_transposed):
         _write(row, -1.0, parts, tiny, k, W_transposed)
     K[0, 0] += D.real  # D is a part of the diagonal [CHUNK-1]
     K[1, 0] += D.imag
-    _toeplitz(K, parts, forward, tiny, T)
+    toeplitz(K, parts, forward, tiny, T)
     if forward:
         _transpose(W_transposed, W)
     else:
@@ -111,7 +111,7 @@ def _transpose(A, out):
 
 
 @jit
-def _toeplitz(K, parts, forward, tiny, T):
+def toeplitz(K, parts, forward, tiny, T):
     """``T[p, q] = K_{q-p}``, p <= q, or its transpose; blocks of two by two for complex K."""
     Q = K.shape[1]
     if parts == 1:
@@ -143,7 +143,7 @@ def pull_back(P, B, weight, parts, grad_T, grad_W, grad_V, grad_last, rest, grad
     """
     count, N = P.shape[0], B.shape[0]
     Q = count - 1
-    K = _diagonals(grad_T, parts, Q)
+    K = diagonals(grad_T, parts, Q)
     v, w = np.zeros((2, count)), np.zeros((2, count))  # cotangents beside the powers A^k
     powers_of = np.empty((2 * N, count))
     _transpose(P, powers_of)
@@ -164,7 +164,7 @@ def pull_back(P, B, weight, parts, grad_T, grad_W, grad_V, grad_last, rest, grad
 
 
 @jit
-def _diagonals(grad_T, parts, Q):
+def diagonals(grad_T, parts, Q):
     """Sums along the diagonals of T's cotangent: that of K [CHUNK-8]; a zero beside A^Q."""
     K = np.zeros((2, Q + 1))
     total = K[0]
