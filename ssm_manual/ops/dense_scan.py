@@ -11,8 +11,8 @@ where the cotangent of x_last stands for the last step's second term.
 
 Derivation: docs/derivations/dense.md.
 
-Design: time runs in blocks of `BLOCK` steps. Within a block only ``A_bar x`` is a recurrence; input,
-output and every gradient are matrix products over the block, which BLAS does. ``A_bar x`` adds up
+Design: time runs in blocks of `BLOCK` steps. Within a block only ``A_bar x`` is a recurrence;
+input, output and every gradient are matrix products over the block, by BLAS. ``A_bar x`` adds up
 columns, so that the states, not the terms of a sum, fill the vector registers. States are not kept:
 one in `BLOCK` is saved, and the backward pass forms a block's states again from it, as [SCAN-12]
 does and for its reason: all of them are N times the memory of the input.
@@ -211,7 +211,7 @@ def _backward_row(weights, u, e, checkpoints, adjoint, sums, grad_u):
                 lam[i, n] += adjoint[n]  # [DENSE-9]
                 adjoint[n] = 0
             _add_rows(A, lam[i], adjoint)
-        # A block's terms first: a running total of all steps would lose the small ones. [DENSE-10]
+        # A block's terms first: a running total of all steps would lose the small ones. [DENSE-10, 11]
         gemm(lam.T, states[:steps], 0, part_A)
         gemm(lam.T, u_block.T, 0, part_B)
         gemm(e_block, states[1 : steps + 1], 0, part_C)
