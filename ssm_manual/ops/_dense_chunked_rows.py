@@ -51,7 +51,7 @@ def _prepare(model, h, forward, rest, P, tables):
     fill(P, forward, rest, tables)
 
 
-# ----------------------------------------------------------------------------- blocks and their states
+# ------------------------------------------------------------------------- blocks and their states
 
 
 @jit

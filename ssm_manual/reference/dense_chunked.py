@@ -7,7 +7,7 @@ power = np.linalg.matrix_power
 
 def apply(A_bar, B_bar, C, D, u, x0=None, *, chunk=None):
     """Within a chunk a short convolution; from chunk to chunk the state [TABLE-1, 2]."""
-    batch, H, p, L = u.shape
+    batch, H, _, L = u.shape
     _, m, N = C.shape
     field = np.result_type(A_bar, B_bar, C, u, *(a for a in (D, x0) if a is not None))
     y, x_last = np.zeros((batch, H, m, L), field), np.zeros((batch, H, N), field)
