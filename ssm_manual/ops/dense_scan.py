@@ -211,7 +211,8 @@ def _backward_row(weights, u, e, checkpoints, adjoint, sums, grad_u):
                 lam[i, n] += adjoint[n]  # [DENSE-9]
                 adjoint[n] = 0
             _add_rows(A, lam[i], adjoint)
-        # A block's terms first: a running total of all steps would lose the small ones. [DENSE-10, 11]
+        # A block's terms first: a running total of all steps would lose the small ones.
+        # [DENSE-10, 11]
         gemm(lam.T, states[:steps], 0, part_A)
         gemm(lam.T, u_block.T, 0, part_B)
         gemm(e_block, states[1 : steps + 1], 0, part_C)
