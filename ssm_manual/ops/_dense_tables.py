@@ -10,8 +10,8 @@ Design
   working precision.
 * A product transposed needs the table transposed, and BLAS is fastest where no factor of a small
   product is: the forward pass takes the tables as they stand, the backward pass their transposes.
-* Nothing is kept from the forward to the backward pass: to form the squares again takes as long as
-  to write and read them.
+* Nothing is kept from the forward to the backward pass: squares in double precision would be the
+  largest thing kept of a short call.
 """
 
 from typing import NamedTuple
