@@ -11,6 +11,7 @@ cotangents, in which None stands for zeros. Gradients of complex arguments follo
 """
 
 from ssm_manual.ops import (
+    binary_cross_entropy,
     causal,
     chunked,
     convolve,
@@ -25,6 +26,7 @@ from ssm_manual.ops import (
     kernels,
     loss,
     scan,
+    softmax_cross_entropy,
     ssm,
     terminal_state,
     vandermonde,
@@ -33,6 +35,7 @@ from ssm_manual.ops.registry import PAIRS
 
 __all__ = [
     "PAIRS",
+    "binary_cross_entropy",
     "causal",
     "chunked",
     "convolve",
@@ -47,6 +50,7 @@ __all__ = [
     "kernels",
     "loss",
     "scan",
+    "softmax_cross_entropy",
     "ssm",
     "terminal_state",
     "vandermonde",

@@ -9,6 +9,7 @@ versions must equal them.
 """
 
 from ssm_manual.reference import (
+    binary_cross_entropy,
     causal,
     chunked,
     convolve,
@@ -24,12 +25,14 @@ from ssm_manual.reference import (
     loss,
     regression,
     scan,
+    softmax_cross_entropy,
     ssm,
     terminal_state,
     vandermonde,
 )
 
 __all__ = [
+    "binary_cross_entropy",
     "causal",
     "chunked",
     "convolve",
@@ -45,6 +48,7 @@ __all__ = [
     "loss",
     "regression",
     "scan",
+    "softmax_cross_entropy",
     "ssm",
     "terminal_state",
     "vandermonde",

@@ -1,0 +1,210 @@
+"""Tasks that ask for memory: the previous bit, copying after a gap, a delayed signal.
+
+Each draws as many sequences as it is asked for and says what the answer is.
+"""
+
+import numpy as np
+
+from ssm_manual import _validate
+
+__all__ = ["BLANK", "MARKER", "TOKENS", "copying_memory", "delayed", "one_hot", "previous_bit"]
+
+#: Tokens of `copying_memory`: nothing, eight symbols 1 to 8, and the one that asks for the answer.
+BLANK, MARKER, TOKENS = 0, 9, 10
+
+
+def previous_bit(rng, sequences, length, *, dtype="float64"):
+    """Fair coin tosses u, and the toss before: ``target_t = u_{t-1}``, ``target_0 = u_0``.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where the bits come from.
+    sequences : int
+        How many, at least 1.
+    length : int
+        Samples of each, at least 1.
+    dtype : {"float64", "float32"}
+        Of both arrays.
+
+    Returns
+    -------
+    inputs, targets : ndarray
+        (sequences, 1, length), each number 0 or 1.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    Notes
+    -----
+    The first sample follows another rule than all the others. No model that starts at rest and
+    answers to its past alone can follow both; see docs/dense_models.md.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> inputs, targets = previous_bit(np.random.default_rng(1), 1, 8)
+    >>> inputs[0, 0].astype(int).tolist(), targets[0, 0].astype(int).tolist()
+    ([0, 1, 1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0, 0, 1])
+    """
+    _validate.generator("rng", rng)
+    sequences = _validate.integer("sequences", sequences, minimum=1)
+    length = _validate.integer("length", length, minimum=1)
+    dtype, _ = _validate.precision(dtype)
+    inputs = rng.integers(0, 2, (sequences, 1, length)).astype(dtype)
+    return inputs, np.concatenate([inputs[..., :1], inputs[..., :-1]], axis=-1)
+
+
+def copying_memory(rng, sequences, symbols, gap):
+    """Symbols to be repeated after a gap: ``s_1 .. s_n``, blanks, a marker; then ``s_1 .. s_n``.
+
+    ======  ===========  ================  ======  ===========
+    tokens  n symbols    gap - 1 blanks    marker  n blanks
+    target  n blanks     gap blanks                n symbols
+    ======  ===========  ================  ======  ===========
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where the symbols come from, uniform in 1 .. 8.
+    sequences : int
+        How many, at least 1.
+    symbols : int
+        n, at least 1.
+    gap : int
+        At least 1: the marker comes ``gap`` samples after the last symbol.
+
+    Returns
+    -------
+    inputs, targets : ndarray
+        (sequences, 2 n + gap), integers from 0 to 9.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    References
+    ----------
+    S. Hochreiter, J. Schmidhuber (1997), "Long short-term memory"; M. Arjovsky, A. Shah, Y. Bengio
+    (2016), "Unitary evolution recurrent neural networks", section 4.1, whose marker stands as here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> inputs, targets = copying_memory(np.random.default_rng(0), 1, 3, 4)
+    >>> inputs[0].tolist()
+    [7, 6, 5, 0, 0, 0, 9, 0, 0, 0]
+    >>> targets[0].tolist()
+    [0, 0, 0, 0, 0, 0, 0, 7, 6, 5]
+    """
+    _validate.generator("rng", rng)
+    sequences = _validate.integer("sequences", sequences, minimum=1)
+    n = _validate.integer("symbols", symbols, minimum=1)
+    gap = _validate.integer("gap", gap, minimum=1)
+    inputs = np.full((sequences, 2 * n + gap), BLANK)
+    targets = inputs.copy()
+    inputs[:, :n] = targets[:, n + gap :] = rng.integers(1, MARKER, (sequences, n))
+    inputs[:, n + gap - 1] = MARKER
+    return inputs, targets
+
+
+def one_hot(tokens, classes=TOKENS, *, dtype="float64"):
+    """``1`` where a token is the class and 0 elsewhere, the classes beside each other.
+
+    Parameters
+    ----------
+    tokens : array_like of int
+        (sequences, length), each from 0 to ``classes - 1``.
+    classes : int
+        At least 1.
+    dtype : {"float64", "float32"}
+        Of the result.
+
+    Returns
+    -------
+    ndarray
+        (sequences, classes, length): what a layer takes.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> one_hot([[2, 0]], 3)[0]
+    array([[0., 1.],
+           [0., 0.],
+           [1., 0.]])
+    """
+    classes = _validate.integer("classes", classes, minimum=1)
+    dtype, _ = _validate.precision(dtype)
+    given = np.asarray(tokens)
+    if given.dtype.kind not in "iu" or given.ndim != 2:
+        raise ValueError(
+            f"tokens is {_validate.show(tokens)}; it must hold integers (sequences, length)"
+        )
+    if given.size and not 0 <= given.min() <= given.max() < classes:
+        wrong = given.min() if given.min() < 0 else given.max()
+        raise ValueError(f"tokens holds {wrong}; every token must be from 0 to {classes - 1}")
+    return (given[:, np.newaxis] == np.arange(classes)[:, np.newaxis]).astype(dtype)
+
+
+def delayed(rng, sequences, length, delay, *, cycles=4, dtype="float64"):
+    """A smooth random signal and itself ``delay`` samples ago: ``target_t = u_{t - delay}``.
+
+    The signal is a sum of ``cycles`` sines, one for each whole number of cycles a sequence from 1
+    on, with independent normal weights and uniform phases; its variance is 1. Before its beginning
+    it goes on as it is (it is periodic), but a model sees nothing of that: the first ``delay``
+    targets are not its to know.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where the signals come from.
+    sequences : int
+        How many, at least 1.
+    length : int
+        Samples of each, at least 1.
+    delay : int
+        In samples, from 0 to the length.
+    cycles : int
+        Highest number of cycles a sequence, at least 1.
+    dtype : {"float64", "float32"}
+        Of both arrays.
+
+    Returns
+    -------
+    inputs, targets : ndarray
+        (sequences, 1, length), without unit.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> inputs, targets = delayed(np.random.default_rng(0), 2, 100, 30)
+    >>> bool(np.allclose(targets[..., 30:], inputs[..., :70]))
+    True
+    """
+    _validate.generator("rng", rng)
+    sequences = _validate.integer("sequences", sequences, minimum=1)
+    length = _validate.integer("length", length, minimum=1)
+    delay = _validate.integer("delay", delay, minimum=0, maximum=length)
+    cycles = _validate.integer("cycles", cycles, minimum=1)
+    dtype, _ = _validate.precision(dtype)
+    weight = rng.standard_normal((sequences, cycles)) * np.sqrt(2 / cycles)
+    phase = rng.uniform(0, 2 * np.pi, (sequences, cycles, 1))
+    turns = np.arange(1, cycles + 1)[:, np.newaxis] * np.arange(length) / length
+
+    def at(shift):
+        angle = 2 * np.pi * (turns - np.arange(1, cycles + 1)[:, np.newaxis] * shift / length)
+        return np.einsum("sk,skt->st", weight, np.sin(angle + phase))[:, np.newaxis].astype(dtype)
+
+    return at(0), at(delay)
