@@ -34,6 +34,7 @@ FORMAT_VERSION = 1
 
 #: Where the class of a file is found.
 MODELS = {
+    "DenseSSM": "ssm_manual.layers",
     "DiagonalSSM": "ssm_manual.models",
     "LinearRegression": "ssm_manual.models",
     "RecordingFilter": "ssm_manual.models",

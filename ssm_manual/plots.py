@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ssm_manual import _validate
+from ssm_manual._plot_dense import hippo_experiment, hippo_experiments
 from ssm_manual._plot_hippo import (
     hippo_memory,
     initial_kernels,
@@ -28,6 +29,8 @@ __all__ = [
     "denoising",
     "figure",
     "frequency_response",
+    "hippo_experiment",
+    "hippo_experiments",
     "hippo_memory",
     "initial_kernels",
     "initial_spectrum",

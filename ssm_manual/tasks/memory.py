@@ -7,7 +7,16 @@ import numpy as np
 
 from ssm_manual import _validate
 
-__all__ = ["BLANK", "MARKER", "TOKENS", "copying_memory", "delayed", "one_hot", "previous_bit"]
+__all__ = [
+    "BLANK",
+    "MARKER",
+    "TOKENS",
+    "copying_memory",
+    "delayed",
+    "one_hot",
+    "previous_bit",
+    "previous_bit_floor",
+]
 
 #: Tokens of `copying_memory`: nothing, eight symbols 1 to 8, and the one that asks for the answer.
 BLANK, MARKER, TOKENS = 0, 9, 10
@@ -39,8 +48,8 @@ def previous_bit(rng, sequences, length, *, dtype="float64"):
 
     Notes
     -----
-    The first sample follows another rule than all the others. No model that starts at rest and
-    answers to its past alone can follow both; see docs/dense_models.md.
+    The first sample follows another rule than all the others. No linear model that starts at rest
+    can follow both, with a bias or without, see `previous_bit_floor`.
 
     Examples
     --------
@@ -55,6 +64,52 @@ def previous_bit(rng, sequences, length, *, dtype="float64"):
     dtype, _ = _validate.precision(dtype)
     inputs = rng.integers(0, 2, (sequences, 1, length)).astype(dtype)
     return inputs, np.concatenate([inputs[..., :1], inputs[..., :-1]], axis=-1)
+
+
+def previous_bit_floor(inputs, *, bias=False):
+    """The least binary cross-entropy on `previous_bit` of any linear model that starts at rest.
+
+    Without a bias the logit is zero until the first 1, whatever the parameters [FLOOR-2]; with one
+    it can be anything there, but the first 1 is answered alike wherever it stands [FLOOR-3].
+
+    Parameters
+    ----------
+    inputs : array_like
+        (sequences, 1, length), each number 0 or 1.
+    bias : bool
+        Whether the model has a bias at its output. A feedthrough D makes no difference.
+
+    Returns
+    -------
+    float
+        Mean over all samples, in nats. The loss comes as near as you like with three states, and
+        is never below.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are no bits, or empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> u, _ = previous_bit(np.random.default_rng(0), 10_000, 10)
+    >>> round(previous_bit_floor(u), 3), round(2 * np.log(2) / 10, 3)
+    (0.139, 0.139)
+    """
+    u = _validate.array("inputs", inputs, real=True)
+    _validate.shape("inputs", u, (-1, 1, -1), meaning="(sequences, 1, length)")
+    _validate.flag("bias", bias)
+    if not np.isin(u, (0, 1)).all():
+        raise ValueError("inputs holds other numbers than 0 and 1")
+    u = u[:, 0] == 1
+    blank = np.where(u.any(axis=1), u.argmax(axis=1), u.shape[1])  # samples before the first 1
+    at_once = np.count_nonzero(blank == 0)  # n_1
+    later = np.count_nonzero(blank < u.shape[1]) - at_once  # n_0
+    total = 0.0 if bias else blank.sum() * np.log(2)
+    for n in (at_once, later):
+        total += n * np.log((at_once + later) / n) if n else 0
+    return float(total / u.size)
 
 
 def copying_memory(rng, sequences, symbols, gap):
