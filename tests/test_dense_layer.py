@@ -180,7 +180,7 @@ def test_single_precision_keeps_A_bar_in_double(rng):
     for name, value in expected.items():
         if value is not None:
             assert found[name].dtype == "float32"
-            assert error(found[name], value) < 3e-5, name  # single-precision states of a slow system
+            assert error(found[name], value) < 3e-5, name
 
 
 # ------------------------------------------------------------------------------------- stability
