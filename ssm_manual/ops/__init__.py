@@ -29,6 +29,7 @@ from ssm_manual.ops import (
     softmax_cross_entropy,
     ssm,
     terminal_state,
+    truncate,
     vandermonde,
 )
 from ssm_manual.ops.registry import PAIRS
@@ -53,5 +54,6 @@ __all__ = [
     "softmax_cross_entropy",
     "ssm",
     "terminal_state",
+    "truncate",
     "vandermonde",
 ]

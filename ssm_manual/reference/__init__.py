@@ -11,6 +11,7 @@ versions must equal them.
 from ssm_manual.reference import (
     binary_cross_entropy,
     causal,
+    cauchy,
     chunked,
     convolve,
     dense_chunked,
@@ -28,12 +29,14 @@ from ssm_manual.reference import (
     softmax_cross_entropy,
     ssm,
     terminal_state,
+    truncate,
     vandermonde,
 )
 
 __all__ = [
     "binary_cross_entropy",
     "causal",
+    "cauchy",
     "chunked",
     "convolve",
     "dense_chunked",
@@ -51,5 +54,6 @@ __all__ = [
     "softmax_cross_entropy",
     "ssm",
     "terminal_state",
+    "truncate",
     "vandermonde",
 ]

@@ -1,0 +1,132 @@
+"""The truncated output weights of a diagonal plus low-rank system: what a kernel of L samples sees.
+
+    C_tilde = C (I - A_bar^L),   A_bar the bilinear map of A = diag(Lambda) - P Q^*      [CAUCHY-4]
+
+by binary powers of ``A_bar - I``. Derivation: docs/derivations/cauchy.md. Kernels: `_dplr_power`.
+Cost: about log2(L) - 3 squarings of a real 2N x 2N matrix a channel, three times that backward.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ssm_manual import _validate, reference
+from ssm_manual.ops import _dplr_power as _power
+from ssm_manual.ops._dplr_arguments import System, system
+from ssm_manual.ops._dplr_examples import systems
+from ssm_manual.ops.registry import Example, register
+
+__all__ = ["truncate", "truncate_fwd", "truncate_vjp"]
+
+#: Longest kernel: 2^40 samples.
+LONGEST = 1 << 40
+
+
+def truncate(Lambda, P, Q, C, dt, length, *, real=True):
+    """``C_tilde = C (I - A_bar^L)``: the weights of a kernel cut off after L samples [CAUCHY-4].
+
+    ``A_bar = (I - dt A / 2)^-1 (I + dt A / 2)`` with ``A = diag(Lambda) - sum_j P_j Q_j^*``.
+
+    Parameters
+    ----------
+    Lambda : array_like
+        Diagonal of A in 1/s, S + (N,); any finite value but 2/dt.
+    P, Q : array_like
+        Low-rank term, S + (rank, N), in 1/s for P and without unit for Q (or shared between them
+        in any other way). Tied: pass P twice and add up the two gradients.
+    C : array_like
+        Output weights, S + (N,). The leading shapes broadcast to a common S.
+    dt : array_like
+        Seconds a sample, of a shape that broadcasts to S; real and positive.
+    length : int
+        L, from 0 to 2^40.
+    real : bool
+        True: one of each conjugate pair is stored, and the conjugates take part in the low-rank
+        term. False: N states as they stand.
+
+    Returns
+    -------
+    C_tilde : ndarray
+        S + (N,), complex.
+
+    Raises
+    ------
+    ValueError
+        If a shape or dtype does not fit, a value is not finite, dt is not positive, ``length`` is
+        out of range, A has an eigenvalue 2/dt, or A_bar^L is beyond the range of a double.
+
+    Notes
+    -----
+    All in double precision, rounded once. What is formed is ``A_bar^L - I``, never A_bar^L: for a
+    slow system, or a small dt, no digits go in ``I - A_bar^L`` [CAUCHY-6]. Error: L units of 2^-53
+    times dt |A| at most. Cost: O(N^3 log L) a channel; memory: two matrices of 2N x 2N a channel.
+    Channels are shared out among threads, with the same bits for any number of them.
+
+    References
+    ----------
+    A. Gu, K. Goel, C. Ré (2022), "Efficiently modeling long sequences with structured state spaces"
+    (S4), appendix C.3, where C_tilde itself is trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P = np.zeros((1, 1))
+    >>> truncate([-1.0 + 0j], P, P, [1.0 + 0j], 2 / 3, 3).round(6)  # A_bar = 1/2
+    array([0.875+0.j])
+    """
+    return truncate_fwd(Lambda, P, Q, C, dt, length, real=real)[0]
+
+
+class Residuals(NamedTuple):
+    """What the backward pass needs: the arguments; all powers are formed again."""
+
+    system: System
+    parts: tuple  # (mu, U, f) of one step [CAUCHY-5], O(N r) numbers a channel
+    saved: tuple  # (E, a, W), from which they came
+    length: int
+    out_like: np.ndarray  # the output's shape and dtype, owning no memory
+
+
+def truncate_fwd(Lambda, P, Q, C, dt, length, *, real=True):
+    """`truncate` and its residuals."""
+    s = system(real, Lambda=Lambda, P=P, Q=Q, C=C, dt=dt)
+    length = _validate.integer("length", length, minimum=0, maximum=LONGEST)
+    parts, saved = _power.one_step(s.pole, s.P, s.Q, s.real)
+    with np.errstate(over="ignore", invalid="ignore"):
+        c = _power.truncated(_power.matrix(parts, s.real), _power.row(s.C), length)
+    if not np.isfinite(c).all():
+        raise ValueError(
+            f"Lambda, P, Q: A_bar^length of an unstable system is beyond the range of a double at "
+            f"length {length}"
+        )
+    dtype = np.result_type(s.given["C"].dtype, np.complex64)
+    out = _power.from_row(c).reshape(*s.shape, -1).astype(dtype)
+    return out, Residuals(s, parts, saved, length, _validate.stand_in(out.shape, dtype))
+
+
+def truncate_vjp(residuals, grad_C_tilde):
+    """Gradients to Lambda, P, Q, C and dt [CAUCHY-16, 17, 19]; None for the length."""
+    s, parts, saved, length, out_like = residuals
+    g = _validate.cotangent("grad_C_tilde", grad_C_tilde, out_like)
+    g = _power.row(g.reshape(s.C.shape).astype(complex))
+    F = _power.matrix(parts, s.real)
+    grad_c = _power.truncated_vjp(F, _power.row(s.C), length, g)  # F holds its own gradient now
+    to_pole, to_P, to_Q = _power.one_step_vjp(
+        s.Q, s.real, saved, _power.matrix_vjp(parts, s.real, F)
+    )
+    return *s.pull_back(Lambda=to_pole, P=to_P, Q=to_Q, C=_power.from_row(grad_c)), None
+
+
+def _examples(rng):
+    for note, real, (Lambda, P, Q, _, C, dt), length in systems(rng):
+        yield Example((Lambda, P, Q, C, dt, length), {"real": real}, note, (("C",),))
+
+
+register(
+    "truncate",
+    truncate_fwd,
+    truncate_vjp,
+    reference=reference.truncate.truncate,
+    examples=_examples,
+    arguments=("Lambda", "P", "Q", "C", "dt", "length"),
+)
