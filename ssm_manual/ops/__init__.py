@@ -13,6 +13,7 @@ cotangents, in which None stands for zeros. Gradients of complex arguments follo
 from ssm_manual.ops import (
     binary_cross_entropy,
     causal,
+    cauchy,
     chunked,
     convolve,
     dense_chunked,
@@ -38,6 +39,7 @@ __all__ = [
     "PAIRS",
     "binary_cross_entropy",
     "causal",
+    "cauchy",
     "chunked",
     "convolve",
     "dense_chunked",

@@ -44,16 +44,3 @@ def cauchy_vjp(Lambda, P, Q, B, C, dt, length, grad_K, *, real=True):
         found.append([*(_dplr.fold(grad, real) for grad in grads), np.array(grad_dt)])
     shape = _dplr.shape_of_channels(Lambda, P, Q, B, C, dt=dt)
     return tuple(np.array(g).reshape(shape + g[0].shape) for g in zip(*found))
-
-
-def cauchy_from_truncated(Lambda, P, Q, B, C_tilde, dt, length, *, real=True):
-    """The same for ``C = C_tilde (I - A_bar^L)^-1``, solved densely."""
-    shape = _dplr.shape_of_channels(Lambda, P, Q, B, C_tilde, dt=dt)
-    N = np.shape(Lambda)[-1]
-    C = []
-    for pole, p, q, c, step in _dplr.channels(Lambda, P, Q, C_tilde, dt=dt, real=real):
-        A_bar, _ = _dplr.tustin(_dplr.dense(pole, p, q), 0 * pole, step)
-        rest = np.eye(len(A_bar)) - np.linalg.matrix_power(A_bar, length)
-        C.append(np.linalg.solve(rest.T, c)[:N])
-    C = np.array(C).reshape(*_dplr.shape_of_channels(Lambda, P, Q, C_tilde, dt=dt), N)
-    return cauchy(Lambda, P, Q, B, np.broadcast_to(C, (*shape, N)), dt, length, real=real)

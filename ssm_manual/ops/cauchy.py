@@ -1,0 +1,237 @@
+"""The kernel of a diagonal plus low-rank system (S4), by its generating function.
+
+    K_l = 2 Re(C A_bar^l B_bar),   A = diag(Lambda) - P Q^*                        [CAUCHY-1]
+
+At the L-th roots of unity the generating function of the first L samples is a rational function of
+Cauchy sums, and the kernel is its inverse Fourier transform. No power of A_bar is formed but the
+one in `truncate`; nothing is divided by 1 + z, and any length will do.
+Derivation: docs/derivations/cauchy.md. Kernels: `_cauchy_rows`; nodes on a pole: `_cauchy_nodes`.
+Cost: O(N (1 + r)^2 L) at the speed of matrix products, a Fourier transform of L samples, and the
+O(N^3 log L) of `truncate`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+
+from ssm_manual import _validate, reference
+from ssm_manual._numba import threads
+from ssm_manual.ops import _cauchy_rows as _rows
+from ssm_manual.ops import truncate as truncation
+from ssm_manual.ops._dplr_arguments import System, system
+from ssm_manual.ops._dplr_examples import systems
+from ssm_manual.ops.registry import Example, register
+
+__all__ = ["cauchy", "cauchy_fwd", "cauchy_vjp"]
+
+#: r^L, for nodes on a circle of radius r: by this factor, and no less, the last sample is damped.
+DAMPING = 0.5
+
+
+def cauchy(Lambda, P, Q, B, C, dt, length, *, real=True):
+    """``K_l = 2 Re(C A_bar^l B_bar)`` for l = 0, ..., length - 1 [CAUCHY-1].
+
+    ``A_bar = (I - dt A / 2)^-1 (I + dt A / 2)`` and ``B_bar = (I - dt A / 2)^-1 dt B``, the bilinear
+    map of ``A = diag(Lambda) - sum_j P_j Q_j^*``.
+
+    Parameters
+    ----------
+    Lambda : array_like
+        Diagonal of A in 1/s, S + (N,); any finite value but 2/dt.
+    P, Q : array_like
+        Low-rank term, S + (rank, N): the unit of their product is 1/s. Tied: pass P twice and add
+        up the two gradients.
+    B, C : array_like
+        Input and output weights, S + (N,). The leading shapes broadcast to a common S.
+    dt : array_like
+        Seconds a sample, of a shape that broadcasts to S; real and positive.
+    length : int
+        Number of samples, at least 0.
+    real : bool
+        True: one of each conjugate pair is stored, the conjugates take part in the low-rank term,
+        and K is real. False: N states as they stand, ``K_l = C A_bar^l B_bar``, complex.
+
+    Returns
+    -------
+    K : ndarray
+        S + (length,), real or complex.
+
+    Raises
+    ------
+    ValueError
+        If a shape or dtype does not fit, a value is not finite, dt is not positive, ``length`` is
+        negative, A has an eigenvalue 2/dt, A_bar^L is beyond the range of a double, or A_bar^L has
+        the eigenvalue 1 exactly.
+
+    Notes
+    -----
+    All in double precision, rounded once: with parameters in single precision the error is that
+    rounding. In double precision, with ``d`` the distance of the eigenvalues of A_bar from the
+    circle, about 2^-53 / d at worst, and relative to the largest K [CAUCHY-20]. Stable systems with
+    tied P, which HiPPO's are, have no other loss. K of another length differs by as much. Memory
+    beside K: 32 bytes a frequency and rank for the backward pass, two matrices of 2N x 2N a channel
+    for the truncation. Channels are shared out among threads, with the same bits for any number of
+    them; while the call lasts, BLAS runs on one thread in the whole process.
+
+    References
+    ----------
+    A. Gu, K. Goel, C. Ré (2022), "Efficiently modeling long sequences with structured state spaces"
+    (S4), section 3 and appendix C.3. There C_tilde is the parameter, z = -1 needs care, the rank is
+    one, and gradients are left to automatic differentiation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P = np.zeros((1, 1))
+    >>> cauchy([-1.0 + 0j], P, P, [1.0 + 0j], [1.0 + 0j], 2 / 3, 3).round(6)  # A_bar = B_bar = 1/2
+    array([1.  , 0.5 , 0.25])
+    """
+    return cauchy_fwd(Lambda, P, Q, B, C, dt, length, real=real)[0]
+
+
+class Residuals(NamedTuple):
+    """What the backward pass needs; resolvents and powers are formed again."""
+
+    system: System  # with C_tilde for C
+    circle: _rows.Circle
+    # (H, r, F) complex: the row and the column of the Woodbury identity [CAUCHY-13], 32 r bytes a
+    # frequency, which spare the backward pass the forward sums
+    eta: np.ndarray
+    xi: np.ndarray
+    truncated: truncation.Residuals
+    given: tuple  # (Lambda, P, Q, B, C, dt) as they came, for their dtypes
+    K_like: np.ndarray  # the output's shape and dtype, owning no memory
+
+
+def cauchy_fwd(Lambda, P, Q, B, C, dt, length, *, real=True):
+    """`cauchy` and its residuals."""
+    given = _validate.arrays(Lambda=Lambda, P=P, Q=Q, B=B, C=C, dt=dt, real=("dt",))
+    Lambda, P, Q, B, C, dt = (a.astype(np.result_type(a, np.float64)) for a in given)
+    s = system(real, Lambda=Lambda, P=P, Q=Q, B=B, C=C, dt=dt)
+    C_tilde, truncated = truncation.truncate_fwd(Lambda, P, Q, C, dt, length, real=real)
+    length = truncated.length
+    # Broadcast: B may have channels that C_tilde has not.
+    C_tilde = np.broadcast_to(C_tilde, (*s.shape, s.C.shape[1])).reshape(s.C.shape)
+    s = s._replace(C=(1 - DAMPING) * s.C + DAMPING * C_tilde)  # [CAUCHY-4]
+    circle = _circle(length, s.real)
+    (H, rank, _), F = s.P.shape, len(circle.turn)
+    spectrum = np.empty((H, F), np.complex128)
+    eta, xi = (np.empty((H, rank, F), np.complex128) for _ in range(2))
+    _rows.sums(s.pole, _weights(s)[1], circle, spectrum, eta, xi)
+    if not np.isfinite(spectrum).all():
+        raise ValueError(
+            f"Lambda, P, Q: an unstable pole lies on a node of length {length}; it must lie off "
+            "the circle of radius 2^(1/length): move it or take another length"
+        )
+    K = _from_spectrum(spectrum, length, s.real).reshape(*s.shape, length)
+    dtype = np.result_type(given[0].dtype, np.complex64)
+    K = K.astype(dtype.type(0).real.dtype if s.real else dtype, copy=False)
+    like = _validate.stand_in(K.shape, K.dtype)
+    return K, Residuals(s, circle, eta, xi, truncated, tuple(given), like)
+
+
+def cauchy_vjp(residuals, grad_K):
+    """Gradients to Lambda, P, Q, B, C and dt [CAUCHY-12 to 20]; None for the length."""
+    s, circle, eta, xi, truncated, given, K_like = residuals
+    grad_K = _validate.cotangent("grad_K", grad_K, K_like)
+    (H, _, N), length = s.P.shape, K_like.shape[-1]
+    factors, weights = _weights(s)
+    grad_weights, grad_pole = np.zeros_like(weights), np.zeros((H, 2, N))
+    g = _to_spectrum(grad_K.reshape(H, length), circle, s.real)
+    _rows.moments(s.pole, weights, circle, g, eta, xi, grad_weights, grad_pole)
+    to_pole, to_P, to_Q, to_B, to_C = _from_weights(s, factors, grad_weights, grad_pole)
+    # Lambda, P, Q and dt act through C_tilde as well [CAUCHY-4].
+    to_C_tilde = (DAMPING * to_C).reshape(*s.shape, N)
+    to_C_tilde = _validate.unbroadcast(to_C_tilde, truncated.out_like)
+    *more, to_C_too, to_dt_too, _ = truncation.truncate_vjp(truncated, to_C_tilde)
+    grads = s.pull_back(Lambda=to_pole, P=to_P, Q=to_Q, B=to_B, C=(1 - DAMPING) * to_C)
+    extra = *more, 0, to_C_too, to_dt_too
+    with np.errstate(over="ignore"):
+        return *((a + b).astype(x.dtype) for a, b, x in zip(grads, extra, given)), None
+
+
+def _circle(length, real):
+    """The nodes ``z = exp(-zeta)``, zeta = sigma + i w [CAUCHY-3, 5]; the upper half if real."""
+    w = np.arange(length // 2 + 1 if real and length else length) * (np.pi / max(length, 1))
+    sigma = -np.log(DAMPING) / (2 * max(length, 1))
+    S, C = np.sinh(sigma + 1j * w), np.cosh(sigma + 1j * w)
+    if real:
+        numerator, slopes = (S, -C), (C * C, S * C)
+        slopes = slopes[0].real, slopes[0].imag, slopes[1].real, slopes[1].imag
+    else:
+        numerator, slopes = (np.ones_like(S), 1j * np.ones_like(S)), (C.real, C.imag, -C.imag, C.real)
+    parts = S.real, S.imag, C.real, C.imag
+    return _rows.Circle(np.stack(parts), np.stack(numerator), S + C, np.stack(slopes), real)
+
+
+def _workers(size):
+    return threads() if size >= 1 << 16 else 1
+
+
+def _from_spectrum(spectrum, length, real):
+    """K from the generating function at the nodes [CAUCHY-3]."""
+    if length == 0:
+        return np.empty_like(spectrum)
+    transform = scipy.fft.irfft if real else scipy.fft.ifft
+    K = transform(spectrum, length, workers=_workers(spectrum.size))
+    return np.multiply(K, DAMPING ** (-np.arange(length) / length), out=K)
+
+
+def _to_spectrum(grad_K, circle, real):
+    """The cotangent of the spectrum before its turn: the adjoint of the transform [CAUCHY-12]."""
+    length = grad_K.shape[1]
+    if length == 0:
+        return grad_K.astype(np.complex128)
+    g = grad_K * DAMPING ** (-np.arange(length) / length)
+    transform, turn = (scipy.fft.rfft if real else scipy.fft.fft), circle.turn.conj()
+    g = transform(g, norm="forward", workers=_workers(g.size))
+    if real:  # an inner frequency stands for its conjugate too
+        turn[1 : (length + 1) // 2] *= 2
+    return np.multiply(g, turn, out=g)
+
+
+def _weights(s):
+    """The terms left_a right_b (H, 1 + r, 1 + r, N), and their real weights [CAUCHY-8, 9]."""
+    left = np.concatenate([s.C[:, None], s.Q], axis=1)
+    right = np.concatenate([s.B[:, None], s.P], axis=1)
+    terms = left[:, :, None] * right[:, None]
+    H, N = s.pole.shape
+    flat = terms.reshape(H, -1, N)
+    if s.real:
+        pair = 2 * flat.real, 2 * (flat * s.pole.conj()[:, None]).real
+    else:
+        pair = flat.real, flat.imag
+    return (left, right, terms), np.ascontiguousarray(np.stack(pair, axis=2))
+
+
+def _from_weights(s, factors, grad_weights, grad_pole):
+    """Gradients to pole, P, conj(Q), B and C_tilde [CAUCHY-14, 15]."""
+    left, right, terms = factors
+    first, second = (grad_weights[:, :, i].reshape(terms.shape) for i in range(2))
+    m0, m1 = grad_pole[:, 0], grad_pole[:, 1]
+    if s.real:
+        grad_terms = 2 * (first + second * s.pole[:, None, None])
+        to_pole = 2 * np.sum(second * terms, axis=(1, 2)) + 2 * (s.pole * m0 - m1)
+    else:
+        grad_terms = first + 1j * second
+        to_pole = -(m0 + 1j * m1)
+    to_left = np.sum(grad_terms * right.conj()[:, None], axis=2)
+    to_right = np.sum(grad_terms * left.conj()[:, :, None], axis=1)
+    return to_pole, to_right[:, 1:].copy(), to_left[:, 1:].copy(), to_right[:, 0], to_left[:, 0]
+
+
+def _examples(rng):
+    linear = (("B",), ("C",))
+    for note, real, args, length in systems(rng):
+        yield Example((*args, length), {"real": real}, note, linear)
+
+
+register(
+    "cauchy",
+    cauchy_fwd,
+    cauchy_vjp,
+    reference=reference.cauchy.cauchy,
+    examples=_examples,
+    arguments=("Lambda", "P", "Q", "B", "C", "dt", "length"),
+)
