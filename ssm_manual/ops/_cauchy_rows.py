@@ -61,13 +61,16 @@ def _run(parallel, serial, pole, circle, *arrays):
 
 
 @jit_contracted
-def _resolvents(pole, parts, paired, R):
+def _resolvents(pole, circle, begin, R):
     """1 / (S - C lambda), or 1 / ((S - C lambda) (S - C conj(lambda))), into R (N, 2, F)."""
-    S_re, S_im, C_re, C_im = parts[0], parts[1], parts[2], parts[3]
+    # A slice of a row is contiguous, and known to be: a slice of columns is not, and no vector.
+    end = begin + R.shape[2]
+    S_re, S_im = circle.parts[0][begin:end], circle.parts[1][begin:end]
+    C_re, C_im = circle.parts[2][begin:end], circle.parts[3][begin:end]
     for n in range(pole.shape[0]):
         rho, omega = pole[n].real, pole[n].imag
         x, y = R[n, 0], R[n, 1]
-        if paired:
+        if circle.paired:
             for f in range(x.shape[0]):  # [CAUCHY-9]
                 u, v = S_re[f] - C_re[f] * rho, S_im[f] - C_im[f] * rho
                 p, q = C_im[f] * omega, C_re[f] * omega
@@ -163,9 +166,11 @@ def _invert(M):
 
 
 @jit_reassociated
-def _to_poles(R, grad_R, slopes, out):
+def _to_poles(R, grad_R, circle, begin, out):
     """Adds the sums over frequencies that the gradient to each pole is made of [CAUCHY-16]."""
-    a, b, c, d = slopes[0], slopes[1], slopes[2], slopes[3]
+    end = begin + R.shape[2]
+    a, b = circle.slopes[0][begin:end], circle.slopes[1][begin:end]
+    c, d = circle.slopes[2][begin:end], circle.slopes[3][begin:end]
     for n in range(R.shape[0]):
         x, y, gx, gy = R[n, 0], R[n, 1], grad_R[n, 0], grad_R[n, 1]
         first, second = 0.0, 0.0
@@ -191,14 +196,13 @@ def _sums_of_channel(pole, circle, weights, spectrum, eta, xi):
     for begin in range(0, F, BLOCK):
         end = min(begin + BLOCK, F)
         m = end - begin
-        parts = circle.parts[:, begin:end]
         R = resolvents[: N * 2 * m].reshape(N, 2, m)
         S = products[: 4 * count * m].reshape(2 * count, 2 * m)
-        _resolvents(pole, parts, circle.paired, R)
+        _resolvents(pole, circle, begin, R)
         gemm(W, R.reshape(N, 2 * m), 0.0, S)  # [CAUCHY-10]
         _combine(S.reshape(count, 2, 2, m), circle.numerator[:, begin:end], kappa)
         out = spectrum[begin:end], eta[:, begin:end], xi[:, begin:end]
-        _woodbury(kappa, parts, circle.turn[begin:end], *out)
+        _woodbury(kappa, circle.parts[:, begin:end], circle.turn[begin:end], *out)
 
 
 @jit
@@ -213,12 +217,12 @@ def _moments_of_channel(pole, circle, weights, g, eta, xi, grad_weights, grad_po
         R = resolvents[: N * 2 * m].reshape(N, 2, m)
         grad_R = to_resolvents[: N * 2 * m].reshape(N, 2, m)
         G = products[: 4 * count * m].reshape(2 * count, 2 * m)
-        _resolvents(pole, circle.parts[:, begin:end], circle.paired, R)
+        _resolvents(pole, circle, begin, R)
         given = g[begin:end], eta[:, begin:end], xi[:, begin:end]
         _separate(*given, circle.numerator[:, begin:end], G.reshape(count, 2, 2, m))
         gemm(G, R.reshape(N, 2 * m).T, 1.0, grad_W)  # [CAUCHY-15]
         gemm(W.T, G, 0.0, grad_R.reshape(N, 2 * m))  # [CAUCHY-16]
-        _to_poles(R, grad_R, circle.slopes[:, begin:end], grad_pole)
+        _to_poles(R, grad_R, circle, begin, grad_pole)
 
 
 @jit

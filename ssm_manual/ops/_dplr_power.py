@@ -14,6 +14,8 @@ Design
   and the kernel, and forming them is a third of its work.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ssm_manual._blas import single_threaded
@@ -23,11 +25,28 @@ from ssm_manual._numba import gemm, jit, parallel_jit, prange
 LEFT = 3
 
 
-def one_step(pole, P, Q, real):
-    """F_1 as the complex parts ``(mu, U, f)``: ``F x = mu x - sum_i U_i phi(f_i x)`` [CAUCHY-5].
+class OneStep(NamedTuple):
+    """F_1, less than a matrix: ``F x = mu x - sum_i U_i phi(f_i x)`` [CAUCHY-17].
 
-    phi is twice the real part if ``real``, else nothing. Also returns ``E, a, W`` for the adjoint.
+    phi is twice the real part in a real system, else nothing.
     """
+
+    mu: np.ndarray  # (H, N)
+    U: np.ndarray  # (H, r, N)
+    f: np.ndarray  # (H, r, N)
+    E: np.ndarray  # (H, N): 1 - dt Lambda / 2
+    a: np.ndarray  # (H, r, N): (dt P / 2) / E
+    W: np.ndarray  # (H, r, r), real in a real system
+
+    def input_weights(self, B, real):
+        """``B_bar = (2 + F) (dt B / 2)``."""
+        through = np.einsum("hin,hn->hi", self.f, B)
+        through = 2 * through.real if real else through
+        return (2 + self.mu) * B - np.einsum("hin,hi->hn", self.U, through)
+
+
+def one_step(pole, P, Q, real):
+    """A_bar - I of a system, with what its adjoint needs [CAUCHY-17]."""
     E = 1 - pole
     if np.any(E == 0):
         raise ValueError("Lambda holds 2/dt, where the bilinear transform is not defined")
@@ -41,14 +60,13 @@ def one_step(pole, P, Q, real):
             "Lambda, P, Q: A has an eigenvalue 2/dt, where the bilinear transform is not defined"
         ) from None
     U = 2 * np.einsum("hjn,hji->hin", a, W)
-    return (2 * pole / E, U, f), (E, a, W)
+    return OneStep(2 * pole / E, U, f, E, a, W)
 
 
-def one_step_vjp(Q, real, saved, grads):
-    """Gradients to pole, P and the conjugate of Q from those to mu, U and f [CAUCHY-17]."""
-    E, a, W = saved
+def one_step_vjp(Q, real, step, grads):
+    """Gradients to pole, P and the conjugate of Q from those to mu, U and f [CAUCHY-20]."""
+    _, _, f, E, a, W = step
     grad_mu, grad_U, grad_f = grads
-    f = Q / E[:, None]
     grad_a = 2 * np.einsum("hji,hin->hjn", W.conj(), grad_U)
     grad_W = 2 * np.einsum("hjn,hin->hji", a.conj(), grad_U)
     grad_W = grad_W.real if real else grad_W
@@ -75,11 +93,11 @@ def from_row(c):
     return c[..., :N] - 1j * c[..., N:]
 
 
-def matrix(parts, real):
+def matrix(step, real):
     """F_1 as real matrices (H, 2N, 2N) [CAUCHY-7]."""
-    mu, _, _ = parts
-    H, N = mu.shape
-    U, V = _thin(parts, real)
+    mu = step.mu
+    N = mu.shape[1]
+    U, V = _thin(step, real)
     F = -(U @ V)
     n = np.arange(N)
     F[:, n, n] += mu.real
@@ -89,14 +107,13 @@ def matrix(parts, real):
     return F
 
 
-def matrix_vjp(parts, real, grad_F):
-    """Gradients to mu, U and f from that to F_1 [CAUCHY-17]."""
-    mu, _, f = parts
-    N, rank = mu.shape[1], f.shape[1]
+def matrix_vjp(step, real, grad_F):
+    """Gradients to mu, U and f from that to F_1 [CAUCHY-20]."""
+    N, rank = step.mu.shape[1], step.f.shape[1]
     n = np.arange(N)
     grad_mu = grad_F[:, n, n] + grad_F[:, N + n, N + n]
     grad_mu = grad_mu + 1j * (grad_F[:, N + n, n] - grad_F[:, n, N + n])
-    U, V = _thin(parts, real)
+    U, V = _thin(step, real)
     to_U = -grad_F @ V.swapaxes(1, 2)
     to_V = -U.swapaxes(1, 2) @ grad_F
     to_U = (to_U[:, :N] + 1j * to_U[:, N:]).swapaxes(1, 2)
@@ -106,9 +123,9 @@ def matrix_vjp(parts, real, grad_F):
     return grad_mu, to_U[:, :rank] - 1j * to_U[:, rank:], to_V[:, :rank] + 1j * to_V[:, rank:]
 
 
-def _thin(parts, real):
+def _thin(step, real):
     """The low-rank term as a product of real matrices, (2N, k) times (k, 2N); k = r or 2r."""
-    _, U, f = parts
+    U, f = step.U, step.f
     columns, rows = (U, 2 * f) if real else (np.hstack([U, 1j * U]), np.hstack([f, -1j * f]))
     columns = np.concatenate([columns.real, columns.imag], axis=-1).swapaxes(1, 2)
     return np.ascontiguousarray(columns), row(rows)

@@ -18,15 +18,19 @@ import scipy.fft
 from ssm_manual import _validate, reference
 from ssm_manual._numba import threads
 from ssm_manual.ops import _cauchy_rows as _rows
-from ssm_manual.ops import truncate as truncation
 from ssm_manual.ops._dplr_arguments import System, system
 from ssm_manual.ops._dplr_examples import systems
+from ssm_manual.ops._dplr_power import OneStep
 from ssm_manual.ops.registry import Example, register
+from ssm_manual.ops.truncate import truncate_system, truncate_system_vjp
 
 __all__ = ["cauchy", "cauchy_fwd", "cauchy_vjp"]
 
 #: r^L, for nodes on a circle of radius r: by this factor, and no less, the last sample is damped.
 DAMPING = 0.5
+
+#: Error of K_0, relative to the largest sample, from which a kernel is refused.
+SPOILT = 1e-6
 
 
 def cauchy(Lambda, P, Q, B, C, dt, length, *, real=True):
@@ -93,62 +97,66 @@ def cauchy(Lambda, P, Q, B, C, dt, length, *, real=True):
 class Residuals(NamedTuple):
     """What the backward pass needs; resolvents and powers are formed again."""
 
-    system: System  # with C_tilde for C
+    system: System
+    weights: System  # the same with C_tilde in the place of C [CAUCHY-4]
+    step: OneStep
     circle: _rows.Circle
     # (H, r, F) complex: the row and the column of the Woodbury identity [CAUCHY-13], 32 r bytes a
     # frequency, which spare the backward pass the forward sums
     eta: np.ndarray
     xi: np.ndarray
-    truncated: truncation.Residuals
-    given: tuple  # (Lambda, P, Q, B, C, dt) as they came, for their dtypes
     K_like: np.ndarray  # the output's shape and dtype, owning no memory
 
 
 def cauchy_fwd(Lambda, P, Q, B, C, dt, length, *, real=True):
     """`cauchy` and its residuals."""
-    given = _validate.arrays(Lambda=Lambda, P=P, Q=Q, B=B, C=C, dt=dt, real=("dt",))
-    Lambda, P, Q, B, C, dt = (a.astype(np.result_type(a, np.float64)) for a in given)
     s = system(real, Lambda=Lambda, P=P, Q=Q, B=B, C=C, dt=dt)
-    C_tilde, truncated = truncation.truncate_fwd(Lambda, P, Q, C, dt, length, real=real)
-    length = truncated.length
-    # Broadcast: B may have channels that C_tilde has not.
-    C_tilde = np.broadcast_to(C_tilde, (*s.shape, s.C.shape[1])).reshape(s.C.shape)
-    s = s._replace(C=(1 - DAMPING) * s.C + DAMPING * C_tilde)  # [CAUCHY-4]
+    truncated, step, length = truncate_system(s, length)
+    damped = s._replace(C=(1 - DAMPING) * s.C + DAMPING * truncated)  # [CAUCHY-4]
     circle = _circle(length, s.real)
     (H, rank, _), F = s.P.shape, len(circle.turn)
     spectrum = np.empty((H, F), np.complex128)
     eta, xi = (np.empty((H, rank, F), np.complex128) for _ in range(2))
-    _rows.sums(s.pole, _weights(s)[1], circle, spectrum, eta, xi)
-    if not np.isfinite(spectrum).all():
-        raise ValueError(
-            f"Lambda, P, Q: an unstable pole lies on a node of length {length}; it must lie off "
-            "the circle of radius 2^(1/length): move it or take another length"
-        )
-    K = _from_spectrum(spectrum, length, s.real).reshape(*s.shape, length)
-    dtype = np.result_type(given[0].dtype, np.complex64)
-    K = K.astype(dtype.type(0).real.dtype if s.real else dtype, copy=False)
+    _rows.sums(s.pole, _weights(damped)[1], circle, spectrum, eta, xi)
+    K = _from_spectrum(spectrum, length, s.real)
+    _check(K, s, step)
+    dtype = np.result_type(s.given["C"].dtype, np.complex64)
+    K = K.reshape(*s.shape, length).astype(dtype.type(0).real.dtype if s.real else dtype)
     like = _validate.stand_in(K.shape, K.dtype)
-    return K, Residuals(s, circle, eta, xi, truncated, tuple(given), like)
+    return K, Residuals(s, damped, step, circle, eta, xi, like)
 
 
 def cauchy_vjp(residuals, grad_K):
     """Gradients to Lambda, P, Q, B, C and dt [CAUCHY-12 to 20]; None for the length."""
-    s, circle, eta, xi, truncated, given, K_like = residuals
+    s, damped, step, circle, eta, xi, K_like = residuals
     grad_K = _validate.cotangent("grad_K", grad_K, K_like)
     (H, _, N), length = s.P.shape, K_like.shape[-1]
-    factors, weights = _weights(s)
+    factors, weights = _weights(damped)
     grad_weights, grad_pole = np.zeros_like(weights), np.zeros((H, 2, N))
     g = _to_spectrum(grad_K.reshape(H, length), circle, s.real)
     _rows.moments(s.pole, weights, circle, g, eta, xi, grad_weights, grad_pole)
-    to_pole, to_P, to_Q, to_B, to_C = _from_weights(s, factors, grad_weights, grad_pole)
-    # Lambda, P, Q and dt act through C_tilde as well [CAUCHY-4].
-    to_C_tilde = (DAMPING * to_C).reshape(*s.shape, N)
-    to_C_tilde = _validate.unbroadcast(to_C_tilde, truncated.out_like)
-    *more, to_C_too, to_dt_too, _ = truncation.truncate_vjp(truncated, to_C_tilde)
-    grads = s.pull_back(Lambda=to_pole, P=to_P, Q=to_Q, B=to_B, C=(1 - DAMPING) * to_C)
-    extra = *more, 0, to_C_too, to_dt_too
-    with np.errstate(over="ignore"):
-        return *((a + b).astype(x.dtype) for a, b, x in zip(grads, extra, given)), None
+    *grads, to_B, to_damped = _from_weights(damped, factors, grad_weights, grad_pole)
+    # Lambda, P and Q act on the sums and through the truncation [CAUCHY-4].
+    *more, to_C = truncate_system_vjp(s, step, length, DAMPING * to_damped)
+    to_pole, to_P, to_Q = (a + b for a, b in zip(grads, more))
+    to_C += (1 - DAMPING) * to_damped
+    return *s.pull_back(Lambda=to_pole, P=to_P, Q=to_Q, B=to_B, C=to_C), None
+
+
+def _check(K, s, step):
+    """Refuse a kernel that a node on a pole has spoilt: K_0 = C B_bar is known [CAUCHY-22]."""
+    if K.shape[1] == 0:
+        return
+    terms = s.C * step.input_weights(s.B, s.real)
+    first = np.sum(terms, axis=1)
+    error = np.abs(K[:, 0] - (2 * first.real if s.real else first))
+    scale = np.maximum(np.max(np.abs(K), axis=1), np.sum(np.abs(terms), axis=1))
+    if not np.all(error <= SPOILT * scale):  # NaN is not, either
+        raise ValueError(
+            f"Lambda, P, Q: A_bar must have no eigenvalue on the circle of radius 2^(1/length); at "
+            f"length {K.shape[1]} an unstable one lies on a node there: move it or change the "
+            "length"
+        )
 
 
 def _circle(length, real):
@@ -160,7 +168,10 @@ def _circle(length, real):
         numerator, slopes = (S, -C), (C * C, S * C)
         slopes = slopes[0].real, slopes[0].imag, slopes[1].real, slopes[1].imag
     else:
-        numerator, slopes = (np.ones_like(S), 1j * np.ones_like(S)), (C.real, C.imag, -C.imag, C.real)
+        numerator, slopes = (
+            (np.ones_like(S), 1j * np.ones_like(S)),
+            (C.real, C.imag, -C.imag, C.real),
+        )
     parts = S.real, S.imag, C.real, C.imag
     return _rows.Circle(np.stack(parts), np.stack(numerator), S + C, np.stack(slopes), real)
 

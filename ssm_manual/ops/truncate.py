@@ -14,6 +14,7 @@ from ssm_manual import _validate, reference
 from ssm_manual.ops import _dplr_power as _power
 from ssm_manual.ops._dplr_arguments import System, system
 from ssm_manual.ops._dplr_examples import systems
+from ssm_manual.ops._dplr_power import OneStep
 from ssm_manual.ops.registry import Example, register
 
 __all__ = ["truncate", "truncate_fwd", "truncate_vjp"]
@@ -78,11 +79,10 @@ def truncate(Lambda, P, Q, C, dt, length, *, real=True):
 
 
 class Residuals(NamedTuple):
-    """What the backward pass needs: the arguments; all powers are formed again."""
+    """What the backward pass needs."""
 
     system: System
-    parts: tuple  # (mu, U, f) of one step [CAUCHY-5], O(N r) numbers a channel
-    saved: tuple  # (E, a, W), from which they came
+    step: OneStep  # O(N r) numbers a channel; all powers are formed again
     length: int
     out_like: np.ndarray  # the output's shape and dtype, owning no memory
 
@@ -90,31 +90,39 @@ class Residuals(NamedTuple):
 def truncate_fwd(Lambda, P, Q, C, dt, length, *, real=True):
     """`truncate` and its residuals."""
     s = system(real, Lambda=Lambda, P=P, Q=Q, C=C, dt=dt)
-    length = _validate.integer("length", length, minimum=0, maximum=LONGEST)
-    parts, saved = _power.one_step(s.pole, s.P, s.Q, s.real)
-    with np.errstate(over="ignore", invalid="ignore"):
-        c = _power.truncated(_power.matrix(parts, s.real), _power.row(s.C), length)
-    if not np.isfinite(c).all():
-        raise ValueError(
-            f"Lambda, P, Q: A_bar^length of an unstable system is beyond the range of a double at "
-            f"length {length}"
-        )
-    dtype = np.result_type(s.given["C"].dtype, np.complex64)
-    out = _power.from_row(c).reshape(*s.shape, -1).astype(dtype)
-    return out, Residuals(s, parts, saved, length, _validate.stand_in(out.shape, dtype))
+    C_tilde, step, length = truncate_system(s, length)
+    out = C_tilde.reshape(*s.shape, -1).astype(np.result_type(s.given["C"].dtype, np.complex64))
+    return out, Residuals(s, step, length, _validate.stand_in(out.shape, out.dtype))
 
 
 def truncate_vjp(residuals, grad_C_tilde):
-    """Gradients to Lambda, P, Q, C and dt [CAUCHY-16, 17, 19]; None for the length."""
-    s, parts, saved, length, out_like = residuals
+    """Gradients to Lambda, P, Q, C and dt [CAUCHY-18 to 20]; None for the length."""
+    s, step, length, out_like = residuals
     g = _validate.cotangent("grad_C_tilde", grad_C_tilde, out_like)
-    g = _power.row(g.reshape(s.C.shape).astype(complex))
-    F = _power.matrix(parts, s.real)
-    grad_c = _power.truncated_vjp(F, _power.row(s.C), length, g)  # F holds its own gradient now
-    to_pole, to_P, to_Q = _power.one_step_vjp(
-        s.Q, s.real, saved, _power.matrix_vjp(parts, s.real, F)
-    )
-    return *s.pull_back(Lambda=to_pole, P=to_P, Q=to_Q, C=_power.from_row(grad_c)), None
+    to_pole, to_P, to_Q, to_C = truncate_system_vjp(s, step, length, g.reshape(s.C.shape))
+    return *s.pull_back(Lambda=to_pole, P=to_P, Q=to_Q, C=to_C), None
+
+
+def truncate_system(s, length):
+    """C_tilde (H, N) in double precision, the step it came from, and the length, checked."""
+    length = _validate.integer("length", length, minimum=0, maximum=LONGEST)
+    step = _power.one_step(s.pole, s.P, s.Q, s.real)
+    c = _power.truncated(_power.matrix(step, s.real), _power.row(s.C), length)
+    if not np.isfinite(c).all():
+        raise ValueError(
+            f"Lambda, P, Q: A_bar^length must lie within the range of a double; the system is "
+            f"unstable, and at length {length} it does not"
+        )
+    return _power.from_row(c), step, length
+
+
+def truncate_system_vjp(s, step, length, g):
+    """Gradients to pole, P, conj(Q) and C of a system."""
+    F = _power.matrix(step, s.real)
+    grad_c = _power.truncated_vjp(F, _power.row(s.C), length, _power.row(g.astype(complex)))
+    grad_F = F  # in its place
+    grads = _power.one_step_vjp(s.Q, s.real, step, _power.matrix_vjp(step, s.real, grad_F))
+    return *grads, _power.from_row(grad_c)
 
 
 def _examples(rng):
