@@ -5,6 +5,7 @@ import pytest
 from test_bad_input import CALLS, put, u
 
 from ssm_manual.ops import (
+    cauchy,
     convolve,
     discretize,
     kernels,
@@ -12,6 +13,7 @@ from ssm_manual.ops import (
     scan,
     ssm,
     terminal_state,
+    truncate,
     vandermonde,
 )
 
@@ -25,6 +27,8 @@ VJPS = {
         vandermonde.kernel_from_exponent_vjp,
         ("grad_K",),
     ),
+    "truncate": (truncate.truncate_fwd, truncate.truncate_vjp, ("grad_C_tilde",)),
+    "cauchy": (cauchy.cauchy_fwd, cauchy.cauchy_vjp, ("grad_K",)),
     "terminal_state": (
         terminal_state.terminal_state_fwd,
         terminal_state.terminal_state_vjp,

@@ -6,6 +6,7 @@ import pytest
 from ssm_manual import training
 from ssm_manual.models import DiagonalSSM
 from ssm_manual.ops import (
+    cauchy,
     convolve,
     discretize,
     kernels,
@@ -13,6 +14,7 @@ from ssm_manual.ops import (
     scan,
     ssm,
     terminal_state,
+    truncate,
     vandermonde,
 )
 
@@ -20,6 +22,7 @@ u = np.linspace(-1, 1, 10).reshape(2, 1, 5)
 A = np.array([[0.5 + 0.1j, 0.2 - 0.3j, -0.4j]])
 x0 = np.ones((2, 1, 3), complex)
 OPERATOR = {"A_bar": A, "B_bar": 2 * A, "C": 3 * A, "D": np.ones(1), "u": u, "x0": x0}
+LOW_RANK = {"Lambda": A - 1, "P": A[:, None], "Q": 2 * A[:, None]}
 KERNEL = {"A_bar": A, "B_bar": 2 * A, "C": 3 * A, "length": 4}
 
 
@@ -43,6 +46,16 @@ CALLS = {
         vandermonde.kernel_from_exponent,
         {"dtA": A - 1, "B_bar": 2 * A, "C": 3 * A, "length": 4},
         "dtA B_bar C",
+    ),
+    "truncate": (
+        truncate.truncate,
+        {**LOW_RANK, "C": A, "dt": np.array([0.1]), "length": 4},
+        "Lambda P Q C dt",
+    ),
+    "cauchy": (
+        cauchy.cauchy,
+        {**LOW_RANK, "B": A, "C": 3 * A, "dt": np.array([0.1]), "length": 4},
+        "Lambda P Q B C dt",
     ),
     "terminal_state": (
         terminal_state.terminal_state,
@@ -160,7 +173,14 @@ OPTIONS = [
     ("generate", {"B_bar": np.ones(2)}, r"B_bar \(2,\)"),
     *(
         (call, {"length": bad}, "length is")
-        for call in ("generate", "vandermonde", "from_exponent", "model.kernel")
+        for call in (
+            "generate",
+            "vandermonde",
+            "from_exponent",
+            "cauchy",
+            "truncate",
+            "model.kernel",
+        )
         for bad in (-1, 1.5, "4", None, True, 4.0)
     ),
     ("generate", {"method": "fast"}, "method is 'fast'"),

@@ -16,6 +16,7 @@ SCAN = """
 import hashlib
 import numpy as np
 from ssm_manual.ops import convolve, dense_scan, kernels, scan, ssm, vandermonde
+from ssm_manual.ops import cauchy, convolve, kernels, scan, ssm, vandermonde
 
 def digest(*arrays):
     joined = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None)
@@ -51,6 +52,10 @@ args = A, np.ones((2, 12, 1)), C, None, rng.standard_normal((11, 2, 1, 700))
 assert 11 * 2 * 12 * 12 * 700 >= dense_scan.PARALLEL_FROM
 out, kept = dense_scan.scan_fwd(*args)
 print("dense_scan", digest(*out, *dense_scan.scan_vjp(kept, out)))
+P, Q = cn(2, 3, 1, 7) / 8
+K, kept = cauchy.cauchy_fwd(9j * A.real - 1, P, Q, args[1], args[2], 0.1, 7000)
+assert 3 * 7 * 3501 > cauchy._rows.PARALLEL_FROM
+print("cauchy", digest(K, *cauchy.cauchy_vjp(kept, K)))
 print("threads", numba.get_num_threads())
 """
 )
@@ -121,6 +126,10 @@ found += scan.scan_vjp(scan.scan_fwd(*args, horizon=5)[1], out)
 for method in kernels.METHODS:
     K, kept = kernels.generate_fwd(*args[:3], 70, method=method, cutoff=1e-6)
     found += [K, *kernels.generate_vjp(kept, K)[:3]]
+for real in (True, False):
+    low_rank = np.ones((2, 1, 3)) / 4, cn(2, 2, 1, 3)[0] / 4
+    K, kept = cauchy.cauchy_fwd(A - 1, *low_rank, *args[1:3], 0.1, 37, real=real)
+    found += [K, *cauchy.cauchy_vjp(kept, K)[:-1]]
 single = [a.astype(np.result_type(a, np.float32) if a.dtype.kind == "f" else a.dtype) for a in args]
 np.savez(sys.argv[1] if len(sys.argv) > 1 else TARGET, *found)
 """
@@ -135,7 +144,7 @@ def test_without_the_compiler_the_results_are_equal(tmp_path):
         run_python(f"TARGET = {str(target)!r}\n" + WITHOUT_COMPILER, NUMBA_DISABLE_JIT=switch)
         with np.load(target) as file:
             found[switch] = [file[key] for key in file]
-    assert len(found["0"]) == len(found["1"]) == 58
+    assert len(found["0"]) == len(found["1"]) == 72
     for jitted, stepped in zip(found["0"], found["1"]):
         assert jitted.dtype == stepped.dtype
         np.testing.assert_allclose(stepped, jitted, rtol=1e-12, atol=1e-13)
@@ -218,6 +227,9 @@ for A_bar in (A, frozen(A), A[0], A.real, unaligned(A), A.copy(order="F")):
             out, kept = ssm.apply_fwd(A_bar, B, frozen(C), None, data, x0, view=view)
             ssm.apply_vjp(kept, (frozen(out[0]), out[1]))
     _, kept = kernels.generate_fwd(A_bar, B, 1.0, 4, method="recursive")
+    P = frozen(A_bar.reshape(-1, 1, 3))
+    K, kept = cauchy.cauchy_fwd(A_bar, P, P, B, frozen(C), 0.1, 9)
+    cauchy.cauchy_vjp(kept, frozen(K))
 from numba.core.registry import CPUDispatcher
 import gc
 for d in gc.get_objects():
@@ -234,6 +246,8 @@ def test_a_kernel_is_compiled_once_whatever_the_layout_of_its_arguments():
     assert variants["_forward_serial"] == variants["_backward_serial"] == 1
     assert variants["recursive"] == variants["_sum_modes"] == variants["_moments"] == 1
     assert variants["_weighted_sums"] == 1
+    assert variants["_cauchy_sums"] == variants["_cauchy_moments"] == 1
+    assert variants["_truncate"] == variants["_truncate_vjp"] == 1
     assert variants["_direct"] == variants["_direct_vjp"] == 1
     assert variants["_forward"] == variants["_backward"] == 1
 

@@ -42,13 +42,13 @@ def sums(pole, weights, circle, spectrum, eta, xi):
 
     ``pole`` (H, N) without unit, ``weights`` (H, (1 + r)^2, 2, N) real.
     """
-    _run(_forward_parallel, _forward, pole, circle, weights, spectrum, eta, xi)
+    _run(_cauchy_sums_parallel, _cauchy_sums, pole, circle, weights, spectrum, eta, xi)
 
 
 def moments(pole, weights, circle, g, eta, xi, grad_weights, grad_pole):
     """The gradients to the weights and, (H, 2, N), what [CAUCHY-16] needs of that to the poles."""
     arrays = weights, g, eta, xi, grad_weights, grad_pole
-    _run(_backward_parallel, _backward, pole, circle, *arrays)
+    _run(_cauchy_moments_parallel, _cauchy_moments, pole, circle, *arrays)
 
 
 def _run(parallel, serial, pole, circle, *arrays):
@@ -226,26 +226,26 @@ def _moments_of_channel(pole, circle, weights, g, eta, xi, grad_weights, grad_po
 
 
 @jit
-def _forward(pole, circle, weights, spectrum, eta, xi):
+def _cauchy_sums(pole, circle, weights, spectrum, eta, xi):
     for h in range(pole.shape[0]):
         _sums_of_channel(pole[h], circle, weights[h], spectrum[h], eta[h], xi[h])
 
 
 @parallel_jit
-def _forward_parallel(pole, circle, weights, spectrum, eta, xi):
+def _cauchy_sums_parallel(pole, circle, weights, spectrum, eta, xi):
     for h in prange(pole.shape[0]):
         _sums_of_channel(pole[h], circle, weights[h], spectrum[h], eta[h], xi[h])
 
 
 @jit
-def _backward(pole, circle, weights, g, eta, xi, grad_weights, grad_pole):
+def _cauchy_moments(pole, circle, weights, g, eta, xi, grad_weights, grad_pole):
     for h in range(pole.shape[0]):
         given = pole[h], circle, weights[h], g[h], eta[h], xi[h]
         _moments_of_channel(*given, grad_weights[h], grad_pole[h])
 
 
 @parallel_jit
-def _backward_parallel(pole, circle, weights, g, eta, xi, grad_weights, grad_pole):
+def _cauchy_moments_parallel(pole, circle, weights, g, eta, xi, grad_weights, grad_pole):
     for h in prange(pole.shape[0]):
         given = pole[h], circle, weights[h], g[h], eta[h], xi[h]
         _moments_of_channel(*given, grad_weights[h], grad_pole[h])

@@ -1,9 +1,10 @@
 """The arguments of `cauchy` and `truncate`: validated, in double precision, without units.
 
 Both see the continuous system through ``dt A / 2`` and ``dt B / 2`` alone [CAUCHY-2]. So dt enters
-in one place, here, and its gradient is read off those of the others [CAUCHY-19].
+in one place, here, and its gradient is read off those of the others [CAUCHY-21].
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class System(NamedTuple):
     real: bool
 
     def pull_back(self, **grads):
-        """Gradients to the given arguments from those to pole, P, Q, B and C [CAUCHY-19].
+        """Gradients to the given arguments from those to pole, P, Q, B and C [CAUCHY-21].
 
         In the order of the arguments, each in its shape and dtype; the one to Q is that to the
         conjugate still.
@@ -76,14 +77,15 @@ def system(real, **given):
             )
         leading[name] = _validate.stand_in(a.shape[: a.ndim - len(tail)], a.dtype)
     shape = _validate.broadcast(**leading)
+    channels = math.prod(shape)
 
     def full(name, scale=1.0):
         a = given[name]
         tail = a.shape[leading[name].ndim :]
         a = np.array(np.broadcast_to(a, shape + tail), np.complex128, order="C")
-        return a.reshape(-1, *tail) * scale
+        return a.reshape(channels, *tail) * scale
 
-    half = np.array(np.broadcast_to(dt, shape), np.float64).reshape(-1, 1) / 2
+    half = np.array(np.broadcast_to(dt, shape), np.float64).reshape(channels, 1) / 2
     return System(
         full("Lambda", half),
         full("P", half[:, None]),

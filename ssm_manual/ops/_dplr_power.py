@@ -1,6 +1,6 @@
 """One step of a diagonal plus low-rank system less the identity, and its binary powers.
 
-    F_1 = A_bar - I,   F_2l = 2 F_l + F_l F_l,   c A_bar^L - c = c F_L       [CAUCHY-5, 6]
+    F_1 = A_bar - I,   F_2l = 2 F_l + F_l F_l,   c A_bar^L - c = c F_L       [CAUCHY-17, 6]
 
 Design
 ------
@@ -191,7 +191,7 @@ def _truncate_channel(F, c, length, out):
 
 @jit
 def _retreat(F, v, grad_u, grad_c, grad_F, to_v):
-    """The adjoint of `_advance` [CAUCHY-16]."""
+    """The adjoint of `_advance` [CAUCHY-18]."""
     M = v.shape[0]
     for i in range(M):
         total = 0.0
@@ -223,7 +223,7 @@ def _truncate_vjp_channel(F, c, length, g, grad_c):
     for j in range(M):
         u[j], grad_c[j] = -g[j], 0.0  # u is its own gradient from here on
     for k in range(squarings, -1, -1):
-        if k < squarings:  # [CAUCHY-16]
+        if k < squarings:  # [CAUCHY-19]
             for i in range(M):
                 for j in range(M):
                     spare[i, j] = 2 * G[i, j]

@@ -2,12 +2,12 @@
 
     K_l = 2 Re(C A_bar^l B_bar),   A = diag(Lambda) - P Q^*                        [CAUCHY-1]
 
-At the L-th roots of unity the generating function of the first L samples is a rational function of
-Cauchy sums, and the kernel is its inverse Fourier transform. No power of A_bar is formed but the
-one in `truncate`; nothing is divided by 1 + z, and any length will do.
-Derivation: docs/derivations/cauchy.md. Kernels: `_cauchy_rows`; nodes on a pole: `_cauchy_nodes`.
+On a circle a little smaller than the unit circle the generating function of the first L samples is
+a rational function of Cauchy sums [CAUCHY-8], and the kernel is its inverse Fourier transform. No
+power of A_bar is formed but the one in `truncate`, nothing is divided by 1 + z, any length will do.
+Derivation: docs/derivations/cauchy.md. Kernels: `_cauchy_rows`.
 Cost: O(N (1 + r)^2 L) at the speed of matrix products, a Fourier transform of L samples, and the
-O(N^3 log L) of `truncate`.
+O(N^3 log L) of `truncate`; three times that backward.
 """
 
 from typing import NamedTuple
@@ -36,8 +36,8 @@ SPOILT = 1e-6
 def cauchy(Lambda, P, Q, B, C, dt, length, *, real=True):
     """``K_l = 2 Re(C A_bar^l B_bar)`` for l = 0, ..., length - 1 [CAUCHY-1].
 
-    ``A_bar = (I - dt A / 2)^-1 (I + dt A / 2)`` and ``B_bar = (I - dt A / 2)^-1 dt B``, the bilinear
-    map of ``A = diag(Lambda) - sum_j P_j Q_j^*``.
+    ``A_bar = (I - dt A / 2)^-1 (I + dt A / 2)`` and ``B_bar = (I - dt A / 2)^-1 dt B`` are the
+    bilinear map of ``A = diag(Lambda) - sum_j P_j Q_j^*``.
 
     Parameters
     ----------
@@ -65,18 +65,18 @@ def cauchy(Lambda, P, Q, B, C, dt, length, *, real=True):
     ------
     ValueError
         If a shape or dtype does not fit, a value is not finite, dt is not positive, ``length`` is
-        negative, A has an eigenvalue 2/dt, A_bar^L is beyond the range of a double, or A_bar^L has
-        the eigenvalue 1 exactly.
+        negative, A has an eigenvalue 2/dt, A_bar^L is beyond the range of a double, or A_bar has an
+        unstable eigenvalue on a node, 2^(1/L) from the origin.
 
     Notes
     -----
     All in double precision, rounded once: with parameters in single precision the error is that
-    rounding. In double precision, with ``d`` the distance of the eigenvalues of A_bar from the
-    circle, about 2^-53 / d at worst, and relative to the largest K [CAUCHY-20]. Stable systems with
-    tied P, which HiPPO's are, have no other loss. K of another length differs by as much. Memory
-    beside K: 32 bytes a frequency and rank for the backward pass, two matrices of 2N x 2N a channel
-    for the truncation. Channels are shared out among threads, with the same bits for any number of
-    them; while the call lasts, BLAS runs on one thread in the whole process.
+    rounding. In double precision some 10 to 100 units of 2^-53, relative to the largest sample, for
+    stable systems with tied P, whatever dt and L: LegS, LegT, FouT, integrators [CAUCHY-23]. A
+    kernel of another length differs by as much. Memory beside K: 32 bytes a frequency and rank,
+    kept for the backward pass, and two matrices of 2N x 2N a channel. Channels are shared out among
+    threads, with the same bits for any number of them. While the call lasts, BLAS runs on one
+    thread in the whole process.
 
     References
     ----------
@@ -127,7 +127,7 @@ def cauchy_fwd(Lambda, P, Q, B, C, dt, length, *, real=True):
 
 
 def cauchy_vjp(residuals, grad_K):
-    """Gradients to Lambda, P, Q, B, C and dt [CAUCHY-12 to 20]; None for the length."""
+    """Gradients to Lambda, P, Q, B, C and dt [CAUCHY-12 to 21]; None for the length."""
     s, damped, step, circle, eta, xi, K_like = residuals
     grad_K = _validate.cotangent("grad_K", grad_K, K_like)
     (H, _, N), length = s.P.shape, K_like.shape[-1]
@@ -183,7 +183,7 @@ def _workers(size):
 def _from_spectrum(spectrum, length, real):
     """K from the generating function at the nodes [CAUCHY-3]."""
     if length == 0:
-        return np.empty_like(spectrum)
+        return spectrum.real if real else spectrum
     transform = scipy.fft.irfft if real else scipy.fft.ifft
     K = transform(spectrum, length, workers=_workers(spectrum.size))
     return np.multiply(K, DAMPING ** (-np.arange(length) / length), out=K)

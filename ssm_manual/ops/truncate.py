@@ -96,7 +96,7 @@ def truncate_fwd(Lambda, P, Q, C, dt, length, *, real=True):
 
 
 def truncate_vjp(residuals, grad_C_tilde):
-    """Gradients to Lambda, P, Q, C and dt [CAUCHY-18 to 20]; None for the length."""
+    """Gradients to Lambda, P, Q, C and dt [CAUCHY-18 to 21]; None for the length."""
     s, step, length, out_like = residuals
     g = _validate.cotangent("grad_C_tilde", grad_C_tilde, out_like)
     to_pole, to_P, to_Q, to_C = truncate_system_vjp(s, step, length, g.reshape(s.C.shape))
