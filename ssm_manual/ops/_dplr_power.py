@@ -24,6 +24,9 @@ from ssm_manual._numba import gemm, jit, parallel_jit, prange
 #: Doublings that are left to products with the row: 8 to 15 of them.
 LEFT = 3
 
+#: Products in all squarings of a call from which threads pay.
+PARALLEL_FROM = 1 << 20
+
 
 class OneStep(NamedTuple):
     """F_1, less than a matrix: ``F x = mu x - sum_i U_i phi(f_i x)`` [CAUCHY-17].
@@ -135,7 +138,7 @@ def truncated(F, c, length):
     """``-c F_L`` of every channel: F (H, M, M) is used up, c (H, M)."""
     out = np.empty_like(c)
     with single_threaded():
-        (_truncate_parallel if len(c) > 1 else _truncate)(F, c, length, out)
+        (_truncate_parallel if _worth_threads(F, length) else _truncate)(F, c, length, out)
     return out
 
 
@@ -143,8 +146,13 @@ def truncated_vjp(F, c, length, g):
     """Gradients to c and, in place of F, to F."""
     grad_c = np.empty_like(c)
     with single_threaded():
-        (_truncate_vjp_parallel if len(c) > 1 else _truncate_vjp)(F, c, length, g, grad_c)
+        kernel = _truncate_vjp_parallel if _worth_threads(F, length) else _truncate_vjp
+        kernel(F, c, length, g, grad_c)
     return grad_c
+
+
+def _worth_threads(F, length):
+    return len(F) > 1 and F.size * F.shape[1] * length.bit_length() >= PARALLEL_FROM
 
 
 @jit
