@@ -12,7 +12,6 @@ cotangents, in which None stands for zeros. Gradients of complex arguments follo
 
 from ssm_manual.ops import (
     binary_cross_entropy,
-    causal,
     cauchy,
     causal,
     chunked,
@@ -39,7 +38,6 @@ from ssm_manual.ops.registry import PAIRS
 __all__ = [
     "PAIRS",
     "binary_cross_entropy",
-    "causal",
     "cauchy",
     "causal",
     "chunked",

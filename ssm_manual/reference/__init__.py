@@ -10,7 +10,6 @@ versions must equal them.
 
 from ssm_manual.reference import (
     binary_cross_entropy,
-    causal,
     cauchy,
     causal,
     chunked,
@@ -36,7 +35,6 @@ from ssm_manual.reference import (
 
 __all__ = [
     "binary_cross_entropy",
-    "causal",
     "cauchy",
     "causal",
     "chunked",
