@@ -9,7 +9,7 @@ from scipy import signal
 
 from ssm_manual import checkpoint, hippo
 from ssm_manual.gradcheck import check_vjp
-from ssm_manual.layers import S4D, _forms, _passes
+from ssm_manual.layers import S4D, _continuous
 
 VIEWS = ("chunked", "scan", "convolution")
 DISCRETISATIONS = ("zoh", "tustin")
@@ -185,7 +185,7 @@ def test_the_gradient_through_a_pole_at_zero(rng):
     layer = make(rng, H=1, N=2, discretisation="tustin", initial="real", view="chunked")
     layer.params["log_dt"][...] = np.log(0.5)
     layer.params["log_A_real"][...] = np.log([[4.0, 1.0]])
-    assert layer._system().A_bar[0, 0] == 0
+    assert _continuous.system(layer).A_bar[0, 0] == 0
     u, g = rng.standard_normal((1, 1, 40)), rng.standard_normal((1, 1, 40))
     found = run(layer, u, None, g, None)
     expected = run(twin(layer, "scan"), u, None, g, None)
@@ -262,7 +262,7 @@ def test_an_item_of_a_padded_batch_is_the_item_alone(rng, view, bidirectional, l
 
 def test_items_of_one_batch_may_take_different_views(rng, monkeypatch):
     """``auto``: long items by chunks, short ones by the scan; their gradients are added."""
-    monkeypatch.setattr(_passes, "SHORT", 40)
+    monkeypatch.setattr(_continuous, "SHORT", 40)
     auto = make(rng, view="auto", discretisation="tustin", train_B=True)
     u, g = rng.standard_normal((3, 3, 50)), rng.standard_normal((3, 3, 50))
     x0, g_x = complex_normal(rng, 3, 3, 5), complex_normal(rng, 3, 3, 5)
@@ -509,7 +509,7 @@ def test_bad_arrays(rng, change, message):
 
 def test_the_compiled_step_is_told_all_that_its_tables_depend_on(rng):
     layer = make(rng, train_B=True)
-    told = {id(a) for a in _forms._parameters(layer)}
+    told = {id(a) for a in _continuous.parameters(layer)}
     assert told == {id(a) for a in layer.params.values()}
 
 

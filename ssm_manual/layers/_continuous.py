@@ -1,4 +1,4 @@
-"""From the parameters of a diagonal layer to what its views take, and back with the gradients.
+"""The operator of a diagonal layer: from its parameters to what the views take, and back.
 
     A = -exp(log_A_real) + i A_imag,   dt = exp(log_dt)                                   [S4D-1]
 
@@ -11,10 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssm_manual.ops import discretize
+from ssm_manual.layers import _step
+from ssm_manual.ops import chunked, discretize, ssm
 
 #: How the continuous system becomes a discrete one.
 DISCRETISATIONS = ("zoh", "tustin")
+
+#: With fewer samples, all sequences together, ``view="auto"`` scans: a call's fixed cost decides.
+SHORT = 512
 
 #: Stands for A_bar = 0, which has no logarithm; its powers are zero at once.
 NOTHING = 1e-200
@@ -45,10 +49,11 @@ def poles(params):
     return A, np.exp(params["log_dt"].astype(float))[:, np.newaxis]
 
 
-def discretise(params, B, method):
-    """The discrete system; ``B`` (H, N) are the input weights, trained or not."""
-    A, dt = poles(params)
-    B = B.astype(complex)
+def system(layer):
+    """The discrete `System`."""
+    method = layer.discretisation
+    A, dt = poles(layer.params)
+    B = layer.B.astype(complex)
     if method == "zoh":
         (A_bar, B_bar), residuals = discretize.zoh_fwd(A, B, dt)
         exponent = dt * A
@@ -61,22 +66,65 @@ def discretise(params, B, method):
     return System(exponent, A_bar, B_bar, (method, A, dt, residuals))
 
 
-def pull_back(system, grad_exponent, grad_A_bar, grad_B_bar):
-    """Gradients to ``log_dt``, ``log_A_real``, ``A_imag`` and B [S4D-3].
+def apply(layer, system, view, weights, D, u, x0):
+    """The operator in one direction, and its residuals; ``weights`` names the parameter C."""
+    C = layer.params[weights]
+    B_bar = system.B_bar.astype(C.dtype)
+    if view == "chunked":
+        return chunked.apply_from_exponent_fwd(system.exponent, B_bar, C, D, u, x0)
+    return ssm.apply_fwd(system.A_bar.astype(C.dtype), B_bar, C, D, u, x0, view=view)
 
-    All (H, N), complex128. A view takes either the exponent or A_bar; the other one's is zero.
-    """
+
+def vjp(view, weights, residuals, grad_out):
+    """Gradients by name, those to u and those to x0; a view has the exponent or A_bar."""
+    if view == "chunked":
+        pole, back = "exponent", chunked.apply_from_exponent_vjp
+    else:
+        pole, back = "A_bar", ssm.apply_vjp
+    *to_weights, to_u, to_x0 = back(residuals, grad_out)
+    return dict(zip((pole, "B_bar", weights, "D"), to_weights)), to_u, to_x0
+
+
+def pull_back(layer, system, sums):
+    """Gradients to all parameters [S4D-3], from those to the discrete system, C and D."""
+    zero = np.zeros(layer.params["C"].shape, complex)
+    grad_exponent, grad_A_bar, grad_B_bar = (
+        sums.pop(name, zero) for name in ("exponent", "A_bar", "B_bar")
+    )
     method, A, dt, residuals = system.residuals
-    vjp = discretize.zoh_vjp if method == "zoh" else discretize.tustin_vjp
-    grad_A, grad_B, grad_dt = vjp(residuals, (grad_A_bar, grad_B_bar))
+    back = discretize.zoh_vjp if method == "zoh" else discretize.tustin_vjp
+    grad_A, grad_B, grad_dt = back(residuals, (grad_A_bar, grad_B_bar))
     if method == "tustin":  # d exponent / d (dt A) = (1 + a)^2 / 4 a, a = A_bar [S4D-2]
         a = np.exp(system.exponent)
         grad_exponent = np.conj((1 + a) ** 2 / (4 * a)) * grad_exponent
     grad_A = grad_A + dt * grad_exponent
     grad_dt = grad_dt + np.sum((np.conj(A) * grad_exponent).real, axis=1, keepdims=True)
-    return {
+    return sums | {
         "log_dt": (dt * grad_dt)[:, 0],
         "log_A_real": A.real * grad_A.real,
         "A_imag": grad_A.imag,
         "B": grad_B,
     }
+
+
+# -------------------------------------------------------------------------------------- one sample
+
+#: `_step.step`: one sample.
+step = _step.step
+
+
+#: All that the tables of a step depend on, in the order of `_step.step`.
+PARAMETERS = ("log_dt", "log_A_real", "A_imag", "C", "B", "D")
+
+
+def parameters(layer):
+    """The arrays of `PARAMETERS`."""
+    p = layer.params
+    return p["log_dt"], p["log_A_real"], p["A_imag"], p["C"], layer.B, p["D"]
+
+
+def tables(layer):
+    """`_step.Tables`."""
+    now, C = system(layer), layer.params["C"].astype(complex)
+    parts = now.A_bar, now.B_bar, C, layer.params["D"]
+    return _step.tables(parameters(layer), *parts, layer.dtype)

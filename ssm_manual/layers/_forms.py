@@ -1,4 +1,4 @@
-"""A diagonal layer in other forms: sample by sample, as arrays, as a real state-space system."""
+"""A layer in other forms: sample by sample, as arrays, as a real state-space system."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from ssm_manual import _validate
 from ssm_manual.layers import _step
 
 #: Parameters with a real and an imaginary part.
-COMPLEX = ("B", "C", "C_reverse")
+COMPLEX = ("B", "C", "C_reverse", "P")
 
 
 def step(layer, u_t, state):
-    """`S4D.step`."""
+    """`Layer.step`."""
     if layer.bidirectional:
         raise ValueError("a bidirectional layer needs the whole sequence: it has no step")
     C = layer.params["C"]
@@ -20,14 +20,18 @@ def step(layer, u_t, state):
     else:
         state = _state(C, state, u_t.shape[0])
     y, after = np.empty(u_t.shape, u_t.dtype), np.empty(state.shape, C.dtype)
+    operator = layer._operator
+    given = operator.parameters(layer)
     method, tables = layer._tables
     outcome = _step.STALE
     if method == layer.discretisation and tables.kept.dtype == u_t.dtype:
-        outcome = _step.step(_parameters(layer), tables, u_t, state, y, after)
+        outcome = operator.step(given, tables, u_t, state, y, after)
     if outcome == _step.STALE:
-        tables = _tables(layer)
+        # NaN differs from everything, itself too: tables of it would be stale again at once.
+        _validate.arrays(**dict(zip(operator.PARAMETERS, given)))
+        tables = operator.tables(layer)
         layer._tables = layer.discretisation, tables
-        outcome = _step.step(_parameters(layer), tables, u_t, state, y, after)
+        outcome = operator.step(given, tables, u_t, state, y, after)
     if outcome == _step.NOT_FINITE:
         _validate.array("u_t", u_t)  # says where
     return y, after
@@ -58,75 +62,42 @@ def _state(C, state, batch):
     return _validate.plain(state)
 
 
-def _parameters(layer):
-    """All that the tables depend on, in the order of `_step.step`."""
-    p = layer.params
-    return p["log_dt"], p["log_A_real"], p["A_imag"], p["C"], layer.B, p["D"]
-
-
-def _tables(layer):
-    # NaN differs from everything, itself too: tables of it would be stale again at once.
-    names = ("log_dt", "log_A_real", "A_imag", "C", "B", "D")
-    _validate.arrays(**dict(zip(names, _parameters(layer))))
-    system, C = layer._system(), layer.params["C"].astype(complex)
-    return _step.tables(
-        _parameters(layer), system.A_bar, system.B_bar, C, layer.params["D"], layer.dtype
-    )
-
-
 # ------------------------------------------------------------------------------------------ arrays
 
 
-def from_arrays(
-    cls,
-    log_dt,
-    C,
-    log_A_real,
-    A_imag,
-    D,
-    B=None,
-    *,
-    C_reverse=None,
-    train_B=False,
-    discretisation="zoh",
-    view="auto",
-):
-    """`S4D.from_arrays`."""
-    given = {"log_dt": log_dt, "log_A_real": log_A_real, "A_imag": A_imag, "D": D}
-    real = tuple(given)
-    given |= {"C": C, "B": B, "C_reverse": C_reverse}
-    arrays = _validate.arrays(**given, real=real, optional=("B", "C_reverse"))
+def checked(given, optional):
+    """Arrays by name, what is left out left out: their precision and shapes, pairs made complex."""
+    real = tuple(name for name in given if name not in COMPLEX)
+    arrays = _validate.arrays(**given, real=real, optional=optional)
     arrays = {name: a for name, a in zip(given, arrays) if a is not None}
     _validate.shape("log_dt", arrays["log_dt"], (-1,), meaning="(H,)")
     H = arrays["log_dt"].size
-    for name in ("C", "B", "C_reverse"):
+    for name in COMPLEX:
         if name in arrays:
             arrays[name] = _from_pairs(name, arrays[name], H)
     N = arrays["C"].shape[1]
     for name, a in arrays.items():
-        _validate.shape(name, a, (H,) if name in ("log_dt", "D") else (H, N))
-    B = arrays.pop("B", None)
-    if B is None:
-        B = np.ones((H, N), complex)
-    if _validate.flag("train_B", train_B):
-        arrays["B"] = B
-    dtype = arrays["D"].dtype
-    layer = cls.__new__(cls)
-    layer._set(arrays, B, dtype, discretisation, view)
-    return layer
+        _validate.shape(name, a, shape_of(name, H, N))
+    return arrays
+
+
+def shape_of(name, H, N):
+    """The shape of a parameter; None for the rank of P."""
+    return (H,) if name in ("log_dt", "D") else (H, None, N) if name == "P" else (H, N)
 
 
 def _from_pairs(name, a, H):
+    axes, meaning = ((H, -1, -1), "H, rank, N") if name == "P" else ((H, -1), "H, N")
     if a.dtype.kind == "c":
-        return _validate.shape(name, a, (H, -1), meaning="(H, N)")
-    _validate.shape(name, a, (H, -1, 2), meaning="(H, N, 2), real and imaginary parts")
+        return _validate.shape(name, a, axes, meaning=f"({meaning})")
+    _validate.shape(name, a, (*axes, 2), meaning=f"({meaning}, 2), real and imaginary parts")
     return a[..., 0] + 1j * a[..., 1]
 
 
-def to_arrays(layer):
-    """`S4D.to_arrays`."""
+def to_arrays(layer, *, with_B):
+    """Copies of the parameters by name, complex ones as real pairs; B also if it is not trained."""
     arrays = {name: np.array(a) for name, a in layer.params.items()}
-    if "B" not in arrays and np.any(layer.B != 1):
+    if with_B:
         arrays["B"] = layer.B
     for name in COMPLEX:
         if name in arrays:
@@ -136,11 +107,10 @@ def to_arrays(layer):
 
 
 def from_checkpoint(cls, hyperparameters, arrays, check):
-    """`S4D.from_checkpoint`."""
-    _validate.one_of(
-        "hyperparameters", tuple(sorted(hyperparameters)), (("discretisation", "view"),)
-    )
-    required = {"log_dt", "log_A_real", "A_imag", "C", "D", "fixed_B"}
+    """`Layer.from_checkpoint`."""
+    allowed = tuple(sorted(cls._hyperparameters))
+    _validate.one_of("hyperparameters", tuple(sorted(hyperparameters)), (allowed,))
+    required = {*cls._required, "fixed_B"}
     if not required <= set(arrays) <= required | {"B", "C_reverse"}:
         raise ValueError(f"it has the arrays {sorted(arrays)}; it must have {sorted(required)}")
     if arrays["C"].ndim != 2 or 0 in arrays["C"].shape:
@@ -150,7 +120,9 @@ def from_checkpoint(cls, hyperparameters, arrays, check):
     _validate.one_of("dtype of D", real.name, ("float32", "float64"))
     for name, a in arrays.items():
         dtype = np.result_type(real, np.complex64) if name in (*COMPLEX, "fixed_B") else real
-        shape = (H,) if name in ("log_dt", "D") else (H, N)
+        shape = shape_of(name, H, N)
+        if name == "P" and a.ndim == 3 and a.shape[1]:
+            shape = H, a.shape[1], N
         if a.shape != shape or a.dtype != dtype:
             raise ValueError(
                 f"{name} has shape {a.shape} and dtype {a.dtype}; it must have {shape}, {dtype}"
@@ -168,20 +140,25 @@ def from_checkpoint(cls, hyperparameters, arrays, check):
 # ------------------------------------------------------------------------------------- state space
 
 
-def to_statespace(layer, channel):
-    """`S4D.to_statespace`."""
+def rows(layer, channel):
+    """The channels of a state-space system: one, or all."""
     if layer.bidirectional:
         raise ValueError(
             "a bidirectional layer is not causal: no state-space system has its output"
         )
-    H, N = layer.params["C"].shape
-    rows = slice(None)
-    if channel is not None:
-        channel = _validate.integer("channel", channel, minimum=0, maximum=H - 1)
-        rows, H = slice(channel, channel + 1), 1
-    system = layer._system()
-    A_bar, B_bar = system.A_bar[rows], system.B_bar[rows]
-    C, D = layer.params["C"][rows].astype(complex), layer.params["D"][rows].astype(float)
+    if channel is None:
+        return slice(None)
+    channel = _validate.integer("channel", channel, minimum=0, maximum=layer.features - 1)
+    return slice(channel, channel + 1)
+
+
+def to_statespace(layer, channel):
+    """`S4D.to_statespace`."""
+    of = rows(layer, channel)
+    system = layer._operator.system(layer)
+    A_bar, B_bar = system.A_bar[of], system.B_bar[of]
+    C, D = layer.params["C"][of].astype(complex), layer.params["D"][of].astype(float)
+    H, N = C.shape
     A = np.zeros((H, N, 2, H, N, 2))
     h, n = np.ogrid[:H, :N]
     A[h, n, 0, h, n, 0] = A[h, n, 1, h, n, 1] = A_bar.real
@@ -193,3 +170,12 @@ def to_statespace(layer, channel):
     through = np.diag(D + 2 * np.sum(C * B_bar, axis=1).real)
     size = 2 * H * N
     return A.reshape(size, size), B.reshape(size, H), out.reshape(H, size), through, 1.0
+
+
+def blocks(a):
+    """(H, rows, columns) as a matrix with these H blocks along its diagonal."""
+    H, rows, columns = a.shape
+    out = np.zeros((H, rows, H, columns), a.dtype)
+    h = np.arange(H)
+    out[h, :, h] = a
+    return out.reshape(H * rows, H * columns)

@@ -28,15 +28,22 @@ class Tables(NamedTuple):
 def tables(parameters, A_bar, B_bar, C, D, dtype):
     """`Tables` in a layer's precision."""
 
-    def parts(z):
-        return np.ascontiguousarray(np.stack([z.real, z.imag]), dtype)
+    parts = [in_parts(z, dtype) for z in (A_bar, B_bar, 2 * np.conj(C))]
+    return Tables(copied(parameters, dtype), *parts, np.array(D, dtype))
 
-    kept = np.concatenate([np.ascontiguousarray(p).ravel().view(dtype) for p in parameters])
-    return Tables(kept, parts(A_bar), parts(B_bar), parts(2 * np.conj(C)), np.array(D, dtype))
+
+def copied(parameters, dtype):
+    """All parameters as real numbers, one after the other."""
+    return np.concatenate([np.ascontiguousarray(p).ravel().view(dtype) for p in parameters])
+
+
+def in_parts(z, dtype):
+    """Real parts, then imaginary parts, along a new first axis."""
+    return np.ascontiguousarray(np.stack([z.real, z.imag]), dtype)
 
 
 @jit
-def _differences(parameter, kept, at):
+def differences(parameter, kept, at):
     """In how many numbers a parameter differs from what was kept, and where the next one begins."""
     flat = parameter.ravel().view(kept.dtype)
     if at + flat.size > kept.size:  # another size: there is nothing to compare with
@@ -49,16 +56,19 @@ def _differences(parameter, kept, at):
 
 
 @jit
-def _stale(parameters, kept):
-    """Whether a parameter has changed; they are of several types, so that no loop can run."""
+def changed(parameters, kept):
+    """How many numbers of these six have changed, and where in ``kept`` the next parameter begins.
+
+    They are of several types, so that no loop can run over them.
+    """
     log_dt, log_A_real, A_imag, C, B, D = parameters
-    a, at = _differences(log_dt, kept, 0)
-    b, at = _differences(log_A_real, kept, at)
-    c, at = _differences(A_imag, kept, at)
-    d, at = _differences(C, kept, at)
-    e, at = _differences(B, kept, at)
-    f, at = _differences(D, kept, at)
-    return a + b + c + d + e + f > 0 or at != kept.size
+    a, at = differences(log_dt, kept, 0)
+    b, at = differences(log_A_real, kept, at)
+    c, at = differences(A_imag, kept, at)
+    d, at = differences(C, kept, at)
+    e, at = differences(B, kept, at)
+    f, at = differences(D, kept, at)
+    return a + b + c + d + e + f, at
 
 
 @jit_contracted
@@ -82,7 +92,8 @@ def step(parameters, tables, u, state, y, after):
         then nothing was computed.
     """
     kept, A_bar, B_bar, C, D = tables
-    if _stale(parameters, kept):
+    count, at = changed(parameters, kept)
+    if count > 0 or at != kept.size:
         return STALE
     for value in u.flat:
         if not np.isfinite(value):

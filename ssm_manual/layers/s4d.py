@@ -3,13 +3,14 @@
 import numpy as np
 
 from ssm_manual import _validate, hippo
-from ssm_manual.layers import _continuous, _forms, _passes
+from ssm_manual.layers import _continuous, _forms
+from ssm_manual.layers._layer import Layer
 from ssm_manual.ops import ssm, vandermonde
 
 __all__ = ["S4D"]
 
 
-class S4D:
+class S4D(Layer):
     """H channels side by side, each with N poles of its own and one output [S4D-4].
 
         x_t = A_bar x_{t-1} + B_bar u_t,    y_t = 2 Re(sum_n C_n x_{t,n}) + D u_t
@@ -77,6 +78,10 @@ class S4D:
     ['A_imag', 'C', 'D', 'log_A_real', 'log_dt']
     """
 
+    _operator = _continuous
+    _required = ("log_dt", "log_A_real", "A_imag", "C", "D")
+    _hyperparameters = ("discretisation", "view")
+
     def __init__(
         self,
         features,
@@ -117,17 +122,10 @@ class S4D:
         self._set(arrays, B, dtype, discretisation, view)
 
     def _set(self, arrays, B, dtype, discretisation, view):
-        real, weight = np.dtype(dtype), np.result_type(dtype, np.complex64)
-        self.params = {
-            name: np.array(a, weight if name in _forms.COMPLEX else real)
-            for name, a in arrays.items()
-        }
-        self._fixed_B = np.array(B, weight)
+        super()._set(arrays, B, dtype, view, ssm.VIEWS)
         self.discretisation = _validate.one_of(
             "discretisation", discretisation, _continuous.DISCRETISATIONS
         )
-        self.view = _validate.one_of("view", view, ssm.VIEWS)
-        self._tables = None, None  # of `step`: the discretisation they are of, and they
 
     # -------------------------------------------------------------------------------- what it is
 
@@ -137,31 +135,6 @@ class S4D:
             f"S4D({self.features} features, {self.modes} modes, {self.discretisation}{both}, "
             f"{self.dtype})"
         )
-
-    @property
-    def features(self):
-        """Channels H."""
-        return self.params["C"].shape[0]
-
-    @property
-    def modes(self):
-        """Stored poles a channel N."""
-        return self.params["C"].shape[1]
-
-    @property
-    def dtype(self):
-        """The precision as a real dtype."""
-        return self.params["D"].dtype
-
-    @property
-    def bidirectional(self):
-        """Whether the layer reads the sequence in both directions."""
-        return "C_reverse" in self.params
-
-    @property
-    def B(self):
-        """Continuous input weights, (H, N) complex."""
-        return self.params.get("B", self._fixed_B)
 
     @property
     def A(self):
@@ -186,110 +159,28 @@ class S4D:
         ndarray
             (H, length), in the layer's precision.
         """
-        system = self._system()
+        system = _continuous.system(self)
         C = self.params["C"].astype(complex)
         K = vandermonde.kernel_from_exponent(system.exponent, system.B_bar, C, length)
         return K.astype(self.dtype)
 
-    # ------------------------------------------------------------------------ forward, backward
-
-    def forward(self, u, state=None, *, lengths=None):
-        """Apply the layer to sequences.
-
-        Parameters
-        ----------
-        u : array_like
-            (batch, H, L), real, in the layer's precision; L may be 0.
-        state : array_like, optional
-            State before the first sample, (batch, H, N) complex; None is zero.
-        lengths : array_like of int, optional
-            Samples of each item, (batch,), from 0 to L: what lies beyond is padding, finite but
-            otherwise without effect. Its output is zero, and so are its gradients. None: all have
-            L.
-
-        Returns
-        -------
-        y : ndarray
-            (batch, H, L).
-        state : ndarray or None
-            State after each item's last sample, (batch, H, N); None for a bidirectional layer.
-        cache : NamedTuple
-            For `backward`.
-
-        Raises
-        ------
-        ValueError
-            If a shape or dtype does not fit, a value is not finite, or a bidirectional layer is
-            given a state.
-        """
-        u = self._signal("u", u)
-        return _passes.forward(self, u, self._state(state, u.shape[0]), lengths)
-
-    def backward(self, grad_y, cache, grad_state=None):
-        """Gradients of everything `forward` depended on, by hand [S4D-3].
-
-        Parameters
-        ----------
-        grad_y : array_like
-            dL/dy, of y's shape and dtype.
-        cache : NamedTuple
-            From `forward`.
-        grad_state : array_like, optional
-            dL/d(state after), of its shape and dtype; None is zero.
-
-        Returns
-        -------
-        grad_u : ndarray
-            Of u's shape.
-        grad_state : ndarray or None
-            To the state before; None where `forward` got none.
-        grads : dict of ndarray
-            By parameter, of its shape and dtype.
-
-        Raises
-        ------
-        ValueError
-            If a cotangent's shape or dtype does not fit.
-        """
-        batch, shape = cache.shape[0], self.params["C"].shape
-        grad_y = _validate.cotangent("grad_y", grad_y, _validate.stand_in(cache.shape, self.dtype))
-        if grad_state is not None:
-            if self.bidirectional:
-                raise ValueError("grad_state is given; a bidirectional layer has no state")
-            like = _validate.stand_in((batch, *shape), self.params["C"].dtype)
-            grad_state = _validate.cotangent("grad_state", grad_state, like)
-        return _passes.backward(self, grad_y, cache, grad_state)
-
-    def step(self, u_t, state=None):
-        """One sample: ``state <- A_bar state + B_bar u_t`` and its output [S4D-5].
-
-        The discrete system is kept between calls and formed anew when a parameter has changed.
-
-        Parameters
-        ----------
-        u_t : array_like
-            (batch, H), real, in the layer's precision.
-        state : array_like, optional
-            (batch, H, N) complex; None is zero. It is not changed.
-
-        Returns
-        -------
-        y_t : ndarray
-            (batch, H).
-        state : ndarray
-            (batch, H, N).
-
-        Raises
-        ------
-        ValueError
-            If a shape or dtype does not fit, a value is not finite, or the layer is bidirectional.
-        """
-        return _forms.step(self, u_t, state)
-
     # ------------------------------------------------------------------------------- other forms
 
     @classmethod
-    def from_arrays(cls, *, log_dt, C, log_A_real, A_imag, D, B=None, **options):
+    def from_arrays(
+        cls,
+        *,
+        log_dt,
+        C,
+        log_A_real,
+        A_imag,
+        D,
+        B=None,
+        C_reverse=None,
+        train_B=False,
+        discretisation="zoh",
+        view="auto",
+    ):
         """A layer with given parameters, such as weights trained elsewhere.
 
         Names and layouts are those of the minimal S4D of state-spaces/s4: its ``kernel.log_dt``,
@@ -308,8 +199,10 @@ class S4D:
             (H,).
         B : array_like, optional
             (H, N) complex or (H, N, 2) real; None is one everywhere.
-        **options
-            ``C_reverse`` (as C), ``train_B``, ``discretisation``, ``view``.
+        C_reverse : array_like, optional
+            As C; makes the layer bidirectional.
+        train_B, discretisation, view
+            As of the class.
 
         Returns
         -------
@@ -333,7 +226,16 @@ class S4D:
         >>> S4D.from_arrays(**weights)
         S4D(2 features, 3 modes, zoh, float64)
         """
-        return _forms.from_arrays(cls, log_dt, C, log_A_real, A_imag, D, B, **options)
+        given = {"log_dt": log_dt, "log_A_real": log_A_real, "A_imag": A_imag, "D": D, "C": C}
+        arrays = _forms.checked(given | {"B": B, "C_reverse": C_reverse}, ("B", "C_reverse"))
+        B = arrays.pop("B", None)
+        if B is None:
+            B = np.ones(arrays["C"].shape, complex)
+        if _validate.flag("train_B", train_B):
+            arrays["B"] = B
+        layer = cls.__new__(cls)
+        layer._set(arrays, B, arrays["D"].dtype, discretisation, view)
+        return layer
 
     def to_arrays(self):
         """Parameters by the names and in the layouts of `from_arrays`, C and B as real pairs.
@@ -343,7 +245,7 @@ class S4D:
         dict of ndarray
             Copies. ``B`` only where it is not one everywhere, ``C_reverse`` only if bidirectional.
         """
-        return _forms.to_arrays(self)
+        return _forms.to_arrays(self, with_B="B" in self.params or np.any(self.B != 1))
 
     def to_statespace(self, channel=None):
         """The layer as a real discrete system in SciPy's timing [S4D-7].
@@ -379,50 +281,3 @@ class S4D:
         True
         """
         return _forms.to_statespace(self, channel)
-
-    def to_checkpoint(self):
-        """``(hyperparameters, arrays)`` for `ssm_manual.checkpoint.save`."""
-        names = {"discretisation": self.discretisation, "view": self.view}
-        return names, self.params | {"fixed_B": self._fixed_B}
-
-    @classmethod
-    def from_checkpoint(cls, hyperparameters, arrays, *, check=True):
-        """The inverse of `to_checkpoint`; see `ssm_manual.checkpoint.load`.
-
-        Parameters
-        ----------
-        hyperparameters : dict
-            From a file.
-        arrays : dict of ndarray
-            From a file; kept, not copied.
-        check : bool
-            False: names, shapes and dtypes are looked at, but no value is read.
-
-        Returns
-        -------
-        S4D
-
-        Raises
-        ------
-        ValueError
-            If something is missing or does not fit.
-        """
-        return _forms.from_checkpoint(cls, hyperparameters, arrays, check)
-
-    # ---------------------------------------------------------------------------------- internals
-
-    def _system(self):
-        return _continuous.discretise(self.params, self.B, self.discretisation)
-
-    def _signal(self, name, u):
-        u, _ = _validate.arrays(**{name: u}, D=self.params["D"], real=(name,))
-        return _validate.shape(name, u, (-1, self.features, None), meaning="(batch, H, L)")
-
-    def _state(self, state, batch):
-        if state is None:
-            return None
-        if self.bidirectional:
-            raise ValueError("state is given; a bidirectional layer has none to go on from")
-        state, C = _validate.arrays(state=state, C=self.params["C"])
-        _validate.shape("state", state, (batch, *C.shape), meaning="(batch, H, N)")
-        return state.astype(C.dtype, copy=False)
