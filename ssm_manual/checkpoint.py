@@ -38,6 +38,7 @@ MODELS = {
     "DiagonalSSM": "ssm_manual.models",
     "LinearRegression": "ssm_manual.models",
     "RecordingFilter": "ssm_manual.models",
+    "S4": "ssm_manual.layers",
     "S4D": "ssm_manual.layers",
 }
 

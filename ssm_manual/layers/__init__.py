@@ -4,3 +4,7 @@ from ssm_manual.layers.dense import DenseSSM
 from ssm_manual.layers.s4d import S4D
 
 __all__ = ["S4D", "DenseSSM"]
+from ssm_manual.layers.s4 import S4
+from ssm_manual.layers.s4d import S4D
+
+__all__ = ["S4", "S4D"]
