@@ -9,6 +9,10 @@ timed in turn and minima are printed. The achieved rate counts the operations of
 algorithm, 6 Q + 28 N a sample [CHUNK-10] and nothing else, and is set beside the rate of matrix
 products in the same process: a large one, and those of the size that a layer is made of. Then the
 memory by which a process of its own grows, input and gradients included; and time against length.
+
+Last the same for a layer that is diagonal plus low rank (S4-LegS): `layers.S4` beside `layers.S4D`
+of as many states, and beside the published form of it in PyTorch, whose kernel is a sum over
+(H, N, L/2 + 1) Cauchy terms. Verified by its output and the gradient to its input.
 """
 
 import argparse
@@ -23,7 +27,8 @@ import numpy as np
 
 from ssm_manual._blas import single_threaded
 from ssm_manual._numba import gemm, parallel_jit, prange, threads
-from ssm_manual.ops import chunked, convolve, scan
+from ssm_manual.layers import S4, S4D
+from ssm_manual.ops import chunked, convolve, scan, truncate
 
 PEAK = """
 import numpy as np
@@ -251,6 +256,78 @@ def draw(lengths, times, N, ax=None):
     return ax
 
 
+class PyTorchS4:
+    """C~, a Cauchy sum by broadcasting, Woodbury, FFT convolution and automatic gradients."""
+
+    def __init__(self, torch, layer, length):
+        self.torch = torch
+        p = layer.params
+        Lambda, P, B, C = (a.astype(complex) for a in (layer.Lambda, p["P"], layer.B, p["C"]))
+        C_tilde = truncate.truncate(Lambda, P, P, C, layer.dt, length)
+        arrays = [a.astype(np.complex64) for a in (Lambda, P[:, 0], B, C_tilde)]
+        arrays += [np.log(layer.dt).astype(np.float32), p["D"].copy()]
+        self.params = [torch.from_numpy(a).requires_grad_() for a in arrays]
+        # float64 angles, so that the roots of unity are exact to float32
+        z = torch.exp(-2j * torch.pi * torch.arange(length // 2 + 1, dtype=torch.double) / length)
+        self.minus, self.plus = (1 - z).to(torch.complex64), (1 + z).to(torch.complex64)
+
+    def kernel(self, length):
+        Lambda, P, B, C, log_dt, _ = self.params
+        left = (2 / self.torch.exp(log_dt))[:, None, None] * self.minus
+        R = 1 / (left - self.plus * Lambda[..., None])
+        R_conj = 1 / (left - self.plus * Lambda.conj()[..., None])
+
+        def cauchy(v):
+            return (v[..., None] * R).sum(-2) + (v.conj()[..., None] * R_conj).sum(-2)
+
+        k00, k01, k10, k11 = (cauchy(a * b) for a in (C, P.conj()) for b in (B, P))
+        spectrum = 2 * (k00 - self.plus * k01 * k10 / (1 + self.plus * k11))
+        return self.torch.fft.irfft(spectrum, n=length)
+
+    def both(self, u, g):
+        torch, D = self.torch, self.params[-1]
+        u = torch.from_numpy(u).requires_grad_()
+        L = u.shape[-1]
+        spectrum = torch.fft.rfft(u, n=2 * L) * torch.fft.rfft(self.kernel(L), n=2 * L)
+        y = torch.fft.irfft(spectrum, n=2 * L)[..., :L] + D[:, None] * u
+        for p in self.params:
+            p.grad = None
+        y.backward(torch.from_numpy(g))
+        return y.detach().numpy(), u.grad.numpy()
+
+
+def low_rank(torch, quick, seconds, rng):
+    """Errors and seconds of S4 layers, and of our S4D; prints them."""
+    (batch, H, L), N = ((2, 4, 128), 4) if quick else ((16, 128, 4096), 32)
+    layer, diagonal = S4(H, N, rng=rng), S4D(H, N, rng=rng, train_B=True)
+    u, g = rng.standard_normal((2, batch, H, L), dtype=np.float32)
+    arrays = {name: a.astype(float) for name, a in layer.to_arrays().items()}
+    exact, _, cache = S4.from_arrays(**arrays, view="convolution").forward(u[:2].astype(float))
+    expected = S4.from_arrays(**arrays, view="convolution").backward(g[:2].astype(float), cache)
+
+    def both(layer, u, g):
+        y, _, cache = layer.forward(u)
+        return y, layer.backward(g, cache)[0]
+
+    names = {"S4": lambda u, g: both(layer, u, g), "S4D": lambda u, g: both(diagonal, u, g)}
+    if torch is not None:
+        names["PyTorch"] = PyTorchS4(torch, layer, L).both
+    results = {"batch": batch, "length": L, "errors": {}}
+    print(f"\ndiagonal plus low rank, batch {batch}, H {H}, N {N} stored modes, L {L}, float32:")
+    for name in names.keys() - {"S4D"}:
+        y, grad_u = names[name](u[:2], g[:2])
+        errors = {"output": off(y, exact), "grad_u": off(grad_u, expected[0])}
+        results["errors"][name] = errors
+        print(f"  {name} verified: output {errors['output']:.1e}, grad_u {errors['grad_u']:.1e}")
+        if max(errors.values()) > (1e-5 if name == "S4" else 1e-2):
+            raise SystemExit(f"{name} is off by {errors}")
+    calls = {name: lambda call=call: call(u, g) for name, call in names.items()}
+    times = fastest(calls, seconds, 2)
+    for name, value in times.items():
+        print(f"  {name:8s}{value * 1e3:10.2f} ms{value / times['S4']:9.2f} times S4")
+    return results | {"times_s": times}
+
+
 def main():
     """Verify, warm up, time in turn, print."""
     parser = argparse.ArgumentParser(
@@ -307,6 +384,9 @@ def main():
             found["memory"] = grown / args[4].nbytes
             print(f"  memory at most {found['memory']:.2f} times the input's, all included")
         results["shapes"].append(found)
+
+    torch = names["PyTorch"].torch if "PyTorch" in names else None
+    results["low_rank"] = low_rank(torch, quick, seconds, rng)
 
     lengths = [2**k for k in (range(7, 10) if quick else range(10, 21))]
     # A layer large enough that what does not depend on the length is small at 1024 samples.

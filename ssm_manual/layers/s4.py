@@ -35,7 +35,7 @@ class S4(Layer):
     rng : numpy.random.Generator
         Draws dt, C and D.
     initial : {"legs", "legt", "fout"}
-        Matrices to start from, see `ssm_manual.hippo.dplr`; the rank is 2 for ``legt``, otherwise 1.
+        Matrices to start from, see `ssm_manual.hippo.dplr`; the rank is 2 for ``legt``, else 1.
     dt_min, dt_max : float
         Range of the sampling intervals, see `ssm_manual.hippo.log_dt`.
     train_B : bool

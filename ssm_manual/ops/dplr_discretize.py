@@ -18,7 +18,7 @@ __all__ = ["tustin_dplr", "tustin_dplr_fwd", "tustin_dplr_vjp"]
 
 
 def tustin_dplr(Lambda, P, Q, B, dt, *, real=True):
-    """``A_bar = diag(Lambda_bar) - sum_j P_bar_j Q_bar_j^*`` and ``B_bar`` by Tustin's map [DPLR-3].
+    """``A_bar = diag(Lambda_bar) - sum_j P_bar_j Q_bar_j^*``, B_bar, by Tustin's map [DPLR-3].
 
     With h = dt/2, r = 1/(1 - h Lambda), and Q^* x standing for 2 Re(Q^* x) where ``real``:
 
@@ -69,9 +69,10 @@ def tustin_dplr(Lambda, P, Q, B, dt, *, real=True):
 
     Examples
     --------
-    >>> Lambda_bar, P_bar, Q_bar, B_bar = tustin_dplr([-1.0], [[1.0]], [[1.0]], [1.0], 1.0, real=False)
-    >>> A_bar = Lambda_bar - P_bar[:, 0] * Q_bar[:, 0]  # A is -2: (1 - 1) / (1 + 1)
-    >>> bool(abs(A_bar[0, 0]) < 1e-15), complex(B_bar[0, 0]).real
+    >>> one = [[1.0]]  # A = -1 - 1 = -2, and (1 - 2/2) / (1 + 2/2) = 0
+    >>> Lambda_bar, P_bar, Q_bar, B_bar = tustin_dplr([-1.0], one, one, [1.0], 1.0, real=False)
+    >>> A_bar = Lambda_bar - P_bar[:, 0] * Q_bar[:, 0]
+    >>> bool(abs(A_bar[0, 0]) < 1e-15), float(B_bar[0, 0].real.round(12))
     (True, 0.5)
     """
     return tustin_dplr_fwd(Lambda, P, Q, B, dt, real=real)[0]

@@ -12,9 +12,9 @@ are one loop with two tables swapped [DPLR-9]:
 Derivation: docs/derivations/dplr.md.
 
 Design: one kernel for every precision and for real and complex systems: it runs in double precision
-on real and imaginary parts apart, and a complex system has twice the rank, inputs and outputs. As in
-`scan`, one state in 64 is kept and a block is formed again from it on the way back [SCAN-12]. Sums
-over the modes may be taken in any order: each is one dot product, and a chain of them is the step.
+on real and imaginary parts apart, and a complex system has twice the rank, inputs and outputs. As
+in `scan`, one state in 64 is kept and a block is formed again from it on the way back [SCAN-12].
+Sums over the modes are reassociated, so that they run in vector registers: they are the step.
 """
 
 from typing import NamedTuple
@@ -150,9 +150,8 @@ def dplr_scan_vjp(residuals, grad_out):
     run = _backward_parallel if _worth_threads(op) else _backward_serial
     run(*tables, u, _channels(grad_y, op), checkpoints, lam, grad_Lambda, grad_G, grad_F, grad_u)
     # One fixed order of summation over the batch, whatever the number of threads.
-    to_Lambda, to_G, to_F = (
-        a[..., 0, :] + 1j * a[..., 1, :] for a in (g.sum(axis=0) for g in (grad_Lambda, grad_G, grad_F))
-    )  # fmt: skip
+    summed = (g.sum(axis=0) for g in (grad_Lambda, grad_G, grad_F))
+    to_Lambda, to_G, to_F = (a[..., 0, :] + 1j * a[..., 1, :] for a in summed)
     rank = tables.G.shape[1] - u.shape[2]
     to_P, to_B = _folded(to_G[:, :rank], op.real), _folded(to_G[:, rank:], op.real)
     to_Q, to_C = _folded(to_F[:, :rank], op.real), _folded(to_F[:, rank:], op.real)
@@ -190,7 +189,8 @@ def _tables(weights, H, real):
     else:  # of a complex number z, Re z and Im z = Re(-i z)
         rows = (P, 1j * P, B, 1j * B), (Q, 1j * Q, C, 1j * C)
     G, F = (np.concatenate(r, axis=1) for r in rows)
-    return Tables(*(np.stack([a.real, a.imag], axis=-2) for a in (Lambda, G, F)))
+    parts = (np.stack([a.real, a.imag], axis=-2) for a in (Lambda, G, F))
+    return Tables(*(np.ascontiguousarray(a) for a in parts))
 
 
 def _folded(grad, real):
@@ -204,8 +204,8 @@ def _folded(grad, real):
 def _channels(signal, op):
     """(batch, H, L) as real numbers (batch, H, 1 or 2, L): a complex one as its two parts."""
     if op.real:
-        return np.array(signal[:, :, np.newaxis], float)
-    return np.stack([signal.real, signal.imag], axis=2).astype(float, copy=False)
+        return np.array(signal[:, :, np.newaxis], float, order="C")
+    return np.array(np.stack([signal.real, signal.imag], axis=2), float, order="C")
 
 
 def _signal(channels, op):

@@ -7,7 +7,8 @@ def dplr_dense(Lambda_bar, P_bar, Q_bar, B_bar, C, D=None, *, real=True):
     """Column by column: the system applied to unit states, their parts read off."""
     H = max(1 if np.ndim(a) < n else len(a) for a, n in ((Lambda_bar, 2), (P_bar, 3), (Q_bar, 3),
                                                         (B_bar, 2), (C, 2)))  # fmt: skip
-    Lambda_bar, B_bar, C = (np.broadcast_to(a, (H, np.shape(a)[-1])) for a in (Lambda_bar, B_bar, C))
+    vectors = Lambda_bar, B_bar, C
+    Lambda_bar, B_bar, C = (np.broadcast_to(a, (H, np.shape(a)[-1])) for a in vectors)
     P_bar, Q_bar = (np.broadcast_to(a, (H, *np.shape(a)[-2:])) for a in (P_bar, Q_bar))
     N = Lambda_bar.shape[1]
     units = np.eye(N) if not real else np.concatenate([np.eye(N), 1j * np.eye(N)])

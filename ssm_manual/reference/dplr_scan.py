@@ -25,9 +25,7 @@ def dplr_scan(Lambda_bar, P_bar, Q_bar, B_bar, C, D, u, x0=None, *, real=True):
     return y, x_last
 
 
-def dplr_scan_vjp(
-    Lambda_bar, P_bar, Q_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True
-):
+def dplr_scan_vjp(Lambda_bar, P_bar, Q_bar, B_bar, C, D, u, x0, grad_y, grad_x_last, *, real=True):
     """Gradients to Lambda_bar, P_bar, Q_bar, B_bar, C, D, u and x0, all states stored."""
     batch, H, L = u.shape
     weights = _every_channel(Lambda_bar, P_bar, Q_bar, B_bar, C, D, H)
@@ -71,6 +69,7 @@ def _seen(weights, x, real):
 
 def _every_channel(Lambda_bar, P_bar, Q_bar, B_bar, C, D, H):
     """Weights that channels share, written out for each channel."""
-    Lambda_bar, B_bar, C = (np.broadcast_to(a, (H, np.shape(a)[-1])) for a in (Lambda_bar, B_bar, C))
+    vectors = Lambda_bar, B_bar, C
+    Lambda_bar, B_bar, C = (np.broadcast_to(a, (H, np.shape(a)[-1])) for a in vectors)
     P_bar, Q_bar = (np.broadcast_to(a, (H, *np.shape(a)[-2:])) for a in (P_bar, Q_bar))
     return Lambda_bar, P_bar, Q_bar, B_bar, C, np.broadcast_to(0.0 if D is None else D, H)
