@@ -16,6 +16,7 @@ SCAN = """
 import hashlib
 import numpy as np
 from ssm_manual.ops import cauchy, convolve, dense_scan, kernels, scan, ssm, vandermonde
+from ssm_manual.ops import cauchy, convolve, dplr_scan, kernels, scan, ssm, vandermonde
 
 def digest(*arrays):
     joined = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None)
@@ -43,6 +44,9 @@ pole = A[0, :3], cn(3), cn(3)
 print("log_parallel", digest(kernels.generate(*pole, 5000, method="log_parallel")))
 print("hybrid", digest(kernels.generate(*pole, 5000, method="hybrid")))
 print("anchored", digest(kernels.generate(*pole, 5000, method="anchored")))
+low = [0.1 * cn(H, 1, N) for _ in range(2)]
+out, kept = dplr_scan.dplr_scan_fwd(0.9 * A, *low, *args[1:])
+print("dplr_scan", digest(*out, *dplr_scan.dplr_scan_vjp(kept, g)))
 u = rng.standard_normal((20, 4, 4096))  # enough for the transforms to be shared out
 out, kept = convolve.causal_fwd(u, rng.standard_normal((4, 4096)))
 print("causal", digest(out, *convolve.causal_vjp(kept, out)))
