@@ -177,12 +177,18 @@ def test_a_small_decay_is_all_that_differs_from_hippo(initial):
 # ---------------------------------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize(
-    ("bidirectional", "lengths"), [(False, None), (True, None), (False, [21, 9, 0])]
+    ("view", "bidirectional", "lengths"),
+    [
+        ("chunked", False, None),
+        ("chunked", True, None),
+        ("scan", False, [21, 9]),
+        ("convolution", False, None),  # a call of it takes longest
+    ],
 )
 def test_gradients(rng, view, bidirectional, lengths):
-    layer = make(rng, view=view, bidirectional=bidirectional, initial="legt")
+    sizes = (1, 2) if view == "convolution" else (2, 4)
+    layer = make(rng, *sizes, view=view, bidirectional=bidirectional, initial="legt")
     names = list(layer.params)
 
     def forward(u, x0, *params):
@@ -194,7 +200,7 @@ def test_gradients(rng, view, bidirectional, lengths):
         grad_u, grad_x0, grads = layer.backward(grad_out[0], cache, *grad_out[1:])
         return grad_u, grad_x0, *(grads[name] for name in names)
 
-    u, x0, _, _ = signals(rng, layer, 3, 21)
+    u, x0, _, _ = signals(rng, layer, 2, 21)
     params = [value.copy() for value in layer.params.values()]
     report = check_vjp(forward, vjp, (u, None if bidirectional else x0, *params))
     assert report, report
