@@ -71,7 +71,7 @@ def table(text):
 def test_the_same_bits_for_any_number_of_threads():
     runs = {n: table(run_python(THREADED, NUMBA_NUM_THREADS=str(n))) for n in (1, 2, 3)}
     assert [run.pop("threads") for run in runs.values()] == ["1", "2", "3"]
-    assert len(runs[1]) == 8
+    assert len(runs[1]) == 9
     assert runs[1] == runs[2] == runs[3]
 
 
