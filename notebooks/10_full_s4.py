@@ -138,20 +138,23 @@ for damping in (1.0, 0.5):
 # comes after $L$, is folded back on its beginning [VAND-9].
 
 # %%
-forgotten = np.fft.ifft([C @ np.linalg.solve(np.eye(N) - A_bar * z, B_bar) for z in nodes(L, 1.0)])
-longer = kernel_by_powers(*parameters, 40 * L).reshape(40, L).sum(axis=0)
-assert distance(forgotten, longer) < 1e-9
+short = 40
+resolvents = [np.linalg.solve(np.eye(N) - A_bar * z, B_bar) for z in nodes(short, 1.0)]
+forgotten = np.fft.ifft(np.array(resolvents) @ C)
+folded = kernel_by_powers(*parameters, 200 * short).reshape(200, short).sum(axis=0)
+assert distance(forgotten, folded) < 1e-12
 
 fig, ax = plt.subplots(figsize=(7.6, 3.0))
-ax.plot(dt * np.arange(L), K_true.real, color=BLUE, label="the kernel")
-ax.plot(dt * np.arange(L), forgotten.real, color=VERMILION, label="without the truncation")
+ax.plot(dt * np.arange(4 * short), K_true[: 4 * short].real, color=BLUE, label="the kernel")
+ax.plot(dt * np.arange(short), forgotten.real, ".-", color=VERMILION, label="no truncation")
+ax.axvline(dt * short, color=GREY, lw=1)
 ax.set(xlabel="time (s)", ylabel=r"Re $K$ (no unit)")
 ax.legend()
 plt.show()
 
 # %% [markdown]
-# *The kernel, and what comes out without $I - \bar A^L$: periodic, with its own tail on top. Its
-# beginning depends on how long the sequence is.*
+# *The kernel, and what 40 nodes make of it without $I - \bar A^L$: all that comes after the grey
+# line is laid over the first 0.8 s. So the beginning depends on how long the sequence is.*
 #
 # ## Half angles
 #
@@ -255,15 +258,17 @@ left_ax.set(
     xlim=(-0.02, 0.05),
     ylim=(-0.1, 2.8),
 )
-left_ax.legend(loc="upper right")
-right_ax.set(xlabel="node (fractions shown)", ylabel=r"largest $|1/(S/c - \lambda)|$ (no unit)")
+left_ax.legend(loc="lower right")
+right_ax.set(
+    xlabel="node $q$, and between nodes", ylabel=r"largest $|1/(S/c - \lambda)|$ (no unit)"
+)
 right_ax.legend()
 plt.show()
 
 # %% [markdown]
-# *64 samples of FouT at dt = 0.1 s. Left: nodes on the unit circle lie on the axis of the
+# *64 samples of FouT at 0.1 s. Left: nodes on the unit circle lie on the axis of the
 # $\lambda$, those of the smaller circle beside it. Right: the largest resolvent along either curve.
-# What is infinite on one is $L / \ln 2$ on the other.*
+# What is infinite on one is at most $2 L / \ln 2$ on the other.*
 #
 # What does it cost? The last samples are multiplied by 2, and so is their rounding: one bit.
 

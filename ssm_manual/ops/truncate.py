@@ -107,7 +107,8 @@ def truncate_system(s, length):
     """C_tilde (H, N) in double precision, the step it came from, and the length, checked."""
     length = _validate.integer("length", length, minimum=0, maximum=LONGEST)
     step = _power.one_step(s.pole, s.P, s.Q, s.real)
-    c = _power.truncated(_power.matrix(step, s.real), _power.row(s.C), length)
+    with np.errstate(over="ignore", invalid="ignore"):  # seen below; said by NumPy if stepped
+        c = _power.truncated(_power.matrix(step, s.real), _power.row(s.C), length)
     if not np.isfinite(c).all():
         raise ValueError(
             f"Lambda, P, Q: A_bar^length must lie within the range of a double; the system is "
