@@ -14,7 +14,7 @@ import time
 import numba
 import numpy as np
 
-from ssm_manual.layers import S4D, _forms
+from ssm_manual.layers import S4D, _continuous
 
 H, N = 128, 32
 
@@ -64,7 +64,7 @@ def steps(rng, rounds):
 
     u_t = np.ascontiguousarray(u[..., 0])
     _, tables = layer._tables  # as the compiled step takes them
-    everything = _forms._parameters(layer), tables, u_t, state, out[0], state.copy()
+    everything = _continuous.parameters(layer), tables, u_t, state, out[0], state.copy()
     empty(u_t, state), empty_with_all(*everything)
     calls = {
         "step": lambda: layer.step(u_t, state),

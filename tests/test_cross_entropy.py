@@ -96,6 +96,34 @@ def test_what_is_nearly_right_keeps_its_digits(dtype):
     assert_close(grad, sure * np.array([-1.0, 1.0]), 8 * UNIT[dtype])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_soft_targets_keep_their_digits(dtype, sign):
+    """z - z t is of the size of the rounding of z where t is nearly 1."""
+    t = dtype(1 - 4 * UNIT[dtype] if sign > 0 else 4 * UNIT[dtype])
+    z = dtype(sign * 33)
+    wrong = 1 - mpf(float(t)) if sign > 0 else mpf(float(t))
+    exact = float(wrong * 33 + mp.log1p(mp.exp(-33)))
+    value = binary_cross_entropy(np.array([z]), np.array([t]))
+    assert abs(value / exact - 1) < 8 * UNIT[dtype]
+
+
+def test_sums_are_taken_in_double_precision():
+    """2^24 and some ones: a running total in single precision does not see the ones."""
+    w = np.ones(128, np.float32)
+    w[0] = 2**24
+    z, t = np.full(128, -0.5, np.float32), np.ones(128, np.float32)
+    z[0] = -1.5
+    exact = np.sum(w.astype(float) * np.log1p(np.exp(-z.astype(float)))) / (2**24 + 127)
+    value, kept = binary_cross_entropy_fwd(z, t, weights=w)
+    assert abs(value / exact - 1) < 4 * UNIT[np.float32]
+    assert kept.total == 2**24 + 127
+    logits = np.stack([0 * z, z], axis=-1)
+    value, kept = softmax_cross_entropy_fwd(logits, np.ones(128, int), weights=w)
+    assert abs(value / exact - 1) < 4 * UNIT[np.float32]
+    assert kept.total == 2**24 + 127
+
+
 def test_two_classes_are_the_binary_loss(rng):
     z, bits = rng.standard_normal((3, 9)), rng.integers(0, 2, (3, 9))
     value, kept = softmax_cross_entropy_fwd(np.stack([0 * z, z], axis=1), bits, axis=1)

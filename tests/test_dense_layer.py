@@ -203,6 +203,16 @@ def test_the_clamp_shrinks_every_eigenvalue_by_one_factor(rng, discretisation, d
     np.testing.assert_array_equal(layer.A, after)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_clamp_to_the_circle_at_minus_one(rng, dtype):
+    """A_bar = -1 is the image of no finite A: it stops a little short of it."""
+    layer = DenseSSM(2, 1, 1, rng=rng, initial=np.diag([10.0, -1.0]), dt=1.0, dtype=dtype)
+    assert layer.spectral_radius == 1.5
+    assert layer.clamp(1.0)
+    assert 1 - 1e-6 < layer.spectral_radius <= 1
+    assert np.isfinite(layer.A).all()
+
+
 def test_a_spectral_radius_below_one_is_no_bound_on_what_comes_before():
     """Its notes say so: A_bar is not normal, and its powers may grow a thousandfold first."""
     A = np.diag([0.9, 0.9]) + np.diag([300.0], 1)

@@ -144,6 +144,16 @@ def test_batches_are_means_and_a_fixed_A_stays(rng):
     np.testing.assert_array_equal(layer.A, arrays["A"])
 
 
+def test_lists_are_taken_in_the_layers_precision(rng):
+    u, target = memory.previous_bit(rng, 5, 6)
+    options = {"rate": 0.1, "epochs": 2, "batch": 2}
+    layers = [DenseSSM(2, 1, 1, rng=np.random.default_rng(0), train_state=True) for _ in range(2)]
+    given = u.tolist(), target.tolist(), LOSS
+    losses = train(layers[0], *given, weights=np.ones(u.shape).tolist(), **options)
+    expected = train(layers[1], *(a.astype("f4") for a in (u, target)), LOSS, **options)
+    np.testing.assert_array_equal(losses, expected)
+
+
 def test_the_last_batch_may_be_smaller_and_the_order_shuffled():
     layer = start()
     means = train(layer, TRAIN[0][:7], TRAIN[1][:7], LOSS, rate=1e-12, epochs=2, batch=3)

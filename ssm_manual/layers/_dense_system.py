@@ -163,6 +163,9 @@ def clamp(layer, radius):
             A = layer.A + np.log(factor) / layer.dt * eye
         else:
             scaled = factor * A_bar
-            A = 2 / layer.dt * np.linalg.solve(scaled + eye, scaled - eye)
+            try:
+                A = 2 / layer.dt * np.linalg.solve(scaled + eye, scaled - eye)
+            except np.linalg.LinAlgError:  # an eigenvalue of -1, which no finite A has
+                continue
         layer.params["A"][...] = A
     raise ValueError(f"radius is {radius}; the rounding of A alone moves the eigenvalues past it")

@@ -217,7 +217,7 @@ def _truncate_vjp_channel(F, c, length, g, grad_c):
     M = c.shape[0]
     squarings = _squarings(length)
     powers = np.empty((squarings + 1, M, M))
-    rows = np.empty((squarings + 16, M))  # v of every product with the row
+    rows = np.empty((squarings + (2 << LEFT), M))  # v of every product with the row
     u = np.zeros(M)
     powers[0], taken = F, 0
     for k in range(squarings + 1):

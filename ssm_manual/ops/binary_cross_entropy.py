@@ -79,9 +79,10 @@ def binary_cross_entropy_fwd(logits, targets, *, weights=None):
         raise ValueError(f"targets holds {wrong}; every target must be from 0 to 1")
     w, total = weights_of(weights, z.shape, z.dtype)
     decay = np.exp(-np.abs(z))  # at most 1 [BCE-1]
-    losses = np.maximum(z, 0) - z * t + np.log1p(decay)
     likely, unlikely = 1 / (1 + decay), decay / (1 + decay)  # sigma(|z|) and sigma(-|z|)
     up = z >= 0
+    # max(z, 0) - z t, without the difference of two numbers that are nearly one
+    losses = np.where(up, 1 - t, t) * np.abs(z) + np.log1p(decay)
     error = (1 - t) * np.where(up, likely, unlikely) - t * np.where(up, unlikely, likely)  # [BCE-3]
     if w is not None:
         losses, error = w * losses, w * error

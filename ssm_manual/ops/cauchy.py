@@ -65,18 +65,20 @@ def cauchy(Lambda, P, Q, B, C, dt, length, *, real=True):
     ------
     ValueError
         If a shape or dtype does not fit, a value is not finite, dt is not positive, ``length`` is
-        negative, A has an eigenvalue 2/dt, A_bar^L is beyond the range of a double, or A_bar has an
-        unstable eigenvalue on a node, 2^(1/L) from the origin.
+        negative, A has an eigenvalue 2/dt, A_bar^L is beyond the range of a double, A_bar has an
+        unstable eigenvalue on a node, 2^(1/L) from the origin, or dt A is so large that no digits
+        are left.
 
     Notes
     -----
     All in double precision, rounded once: with parameters in single precision the error is that
     rounding. In double precision some 10 to 100 units of 2^-53, relative to the largest sample, for
-    stable systems with tied P, whatever dt and L: LegS, LegT, FouT, integrators [CAUCHY-23]. A
-    kernel of another length differs by as much. Memory beside K: 32 bytes a frequency and rank,
-    kept for the backward pass, and two matrices of 2N x 2N a channel. Channels are shared out among
-    threads, with the same bits for any number of them. While the call lasts, BLAS runs on one
-    thread in the whole process.
+    stable systems with tied P and dt |A| from 0 to some 100: LegS, LegT, FouT, integrators
+    [CAUCHY-23]. Oscillations that last for all L samples have some L units, as powers of a rounded
+    A_bar do. A kernel of another length differs by as much. Memory beside K: 32 bytes a frequency
+    and rank, kept for the backward pass, and two matrices of 2N x 2N a channel. Channels are shared
+    out among threads, with the same bits for any number of them. While the call lasts, BLAS runs on
+    one thread in the whole process.
 
     References
     ----------
@@ -121,7 +123,8 @@ def cauchy_fwd(Lambda, P, Q, B, C, dt, length, *, real=True):
     K = _from_spectrum(spectrum, length, s.real)
     _check(K, s, step)
     dtype = np.result_type(s.given["C"].dtype, np.complex64)
-    K = K.reshape(*s.shape, length).astype(dtype.type(0).real.dtype if s.real else dtype)
+    with np.errstate(over="ignore"):  # infinite, where a single-precision number cannot hold it
+        K = K.reshape(*s.shape, length).astype(dtype.type(0).real.dtype if s.real else dtype)
     like = _validate.stand_in(K.shape, K.dtype)
     return K, Residuals(s, damped, step, circle, eta, xi, like)
 
@@ -155,15 +158,18 @@ def _check(K, s, step):
         raise ValueError(
             f"Lambda, P, Q: A_bar must have no eigenvalue on the circle of radius 2^(1/length); at "
             f"length {K.shape[1]} an unstable one lies on a node there: move it or change the "
-            "length"
+            "length; or else dt A is too large for any digits of the kernel to be left"
         )
 
 
 def _circle(length, real):
     """The nodes ``z = exp(-zeta)``, zeta = sigma + i w [CAUCHY-3, 5]; the upper half if real."""
-    w = np.arange(length // 2 + 1 if real and length else length) * (np.pi / max(length, 1))
+    q, step = np.arange(length // 2 + 1 if real and length else length), np.pi / max(length, 1)
     sigma = -np.log(DAMPING) / (2 * max(length, 1))
-    S, C = np.sinh(sigma + 1j * w), np.cosh(sigma + 1j * w)
+    # w = q step, turned to where the sine keeps its digits: near w = pi / 2 and w = pi, too.
+    sin, cos = np.sin(np.minimum(q, length - q) * step), np.sin((length - 2 * q) * (step / 2))
+    S = np.sinh(sigma) * cos + 1j * np.cosh(sigma) * sin
+    C = np.cosh(sigma) * cos + 1j * np.sinh(sigma) * sin
     if real:
         numerator, slopes = (S, -C), (C * C, S * C)
         slopes = slopes[0].real, slopes[0].imag, slopes[1].real, slopes[1].imag

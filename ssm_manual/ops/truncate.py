@@ -91,7 +91,9 @@ def truncate_fwd(Lambda, P, Q, C, dt, length, *, real=True):
     """`truncate` and its residuals."""
     s = system(real, Lambda=Lambda, P=P, Q=Q, C=C, dt=dt)
     C_tilde, step, length = truncate_system(s, length)
-    out = C_tilde.reshape(*s.shape, -1).astype(np.result_type(s.given["C"].dtype, np.complex64))
+    with np.errstate(over="ignore"):  # infinite, where a single-precision number cannot hold it
+        dtype = np.result_type(s.given["C"].dtype, np.complex64)
+        out = C_tilde.reshape(*s.shape, -1).astype(dtype)
     return out, Residuals(s, step, length, _validate.stand_in(out.shape, out.dtype))
 
 

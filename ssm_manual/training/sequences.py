@@ -151,12 +151,19 @@ def train(
         order = np.arange(sequences) if rng is None else rng.permutation(sequences)
         for start in range(0, sequences, batch):
             some = order[start : start + batch]
-            part = None if weights is None else weights[some]
-            value = _update(layer, inputs[some], targets[some], loss, part, rates, limit, epoch)
+            part = (_items(given, some) for given in (inputs, targets, weights))
+            value = _update(layer, *part, loss, rates, limit, epoch)
             if radius is not None:
                 layer.clamp(radius)
             losses[epoch] += value * some.size / sequences
     return losses
+
+
+def _items(given, some):
+    """Some sequences; of lists as lists, whose numbers take the precision beside them."""
+    if given is None or isinstance(given, np.ndarray):
+        return None if given is None else given[some]
+    return [given[i] for i in some]
 
 
 def _rates(layer, rate):
@@ -168,7 +175,7 @@ def _rates(layer, rate):
     return rate
 
 
-def _update(layer, inputs, targets, loss, weights, rates, limit, epoch):
+def _update(layer, inputs, targets, weights, loss, rates, limit, epoch):
     """One update; the loss before it."""
     try:
         value, grads = evaluate(layer, inputs, targets, loss, weights=weights)
