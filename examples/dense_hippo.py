@@ -17,7 +17,7 @@ from ssm_manual.tasks import hippo_matrices
 def main(argv=None):
     """Print two tables, write results and figure if asked to; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, T 10 and 100")
+    parser.add_argument("--quick", action="store_true", help="one seed, T 10 and 100, 300 updates")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first of the seeds")
     parser.add_argument("--json", metavar="FILE", help="write every single result to FILE")
     parser.add_argument("--figure", metavar="FILE", help="draw both tables into FILE")
@@ -28,7 +28,8 @@ def main(argv=None):
 
     results = hippo_matrices.survey(lengths, seeds, updates=updates)
     for task, title in hippo_matrices.TASKS.items():
-        print(f"\n{title}: mean over {len(seeds)} seeds (half the range)")
+        of = "one seed" if len(seeds) == 1 else f"mean over {len(seeds)} seeds (half the range)"
+        print(f"\n{title}: {of}")
         print(f"{'matrix':>22}" + "".join(f"{f'T {T}':>18}" for T in lengths))
         for kind in hippo_matrices.KINDS:
             cells = [results.spread(task, kind, T) for T in lengths]
