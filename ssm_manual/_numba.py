@@ -135,6 +135,24 @@ def _project(z, like):
     return lambda z, like: z.real
 
 
+def by_precision(single, double):
+    """A function of one real number: ``single`` of a float32, ``double`` of a float64.
+
+    Both are kernels. Which one runs is settled when the caller is compiled.
+    """
+
+    def function(x):
+        return single(x) if isinstance(x, np.float32) else double(x)
+
+    @overload(function, jit_options={"forceinline": True})
+    def _function(x):
+        if x == numba.types.float32:
+            return lambda x: single(x)
+        return lambda x: double(x)
+
+    return function
+
+
 #: Steps between two looks at whether a decaying value has become subnormal.
 FLUSH_EVERY = 64
 

@@ -187,12 +187,22 @@ def _convert(name, value, *, real, finite):
         result = result.astype(result.dtype.newbyteorder("="))
     if real and result.dtype.kind == "c":
         raise ValueError(f"{name} has dtype {result.dtype}; it must be real (float32 or float64)")
-    if finite and not np.isfinite(result).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
-        raise NonFiniteError(
-            f"{name} holds {result[where]} at index {where}; every value must be finite"
-        )
+    if finite:
+        finite_values(name, result)
     return result, weak
+
+
+def finite_values(name, a):
+    """``a`` if it holds neither NaN nor infinity.
+
+    An op whose kernel looks for them on its way (``finite=False`` above) calls this to say where.
+    """
+    if not np.isfinite(a).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(a))[0])
+        raise NonFiniteError(
+            f"{name} holds {a[where]} at index {where}; every value must be finite"
+        )
+    return a
 
 
 def shape(name, value, expected, *, meaning=""):
@@ -232,11 +242,11 @@ def stand_in(shape, dtype):
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
-def cotangent(name, grad, like):
+def cotangent(name, grad, like, *, finite=True):
     """The incoming gradient of an output ``like``: its shape and dtype, finite; None is zeros."""
     if grad is None:
         return np.zeros(like.shape, like.dtype)
-    grad, weak = _convert(name, grad, real=like.dtype.kind != "c", finite=True)
+    grad, weak = _convert(name, grad, real=like.dtype.kind != "c", finite=finite)
     if weak:
         grad = grad.astype(like.dtype)
     if grad.shape != like.shape or grad.dtype != like.dtype:
