@@ -113,7 +113,7 @@ def _run(serial, shared, x, weight, flags, arrays):
             serial(0, 1, *arrays, flags)
 
 
-# ----------------------------------------------------------------------------------- parts of a task
+# ---------------------------------------------------------------------------------- parts of a task
 
 
 @jit_contracted

@@ -19,7 +19,10 @@ _f = np.float32
 #: Added and taken away again, 1.5 * 2^23 rounds to an integer, whose bits are the last ones.
 _ROUNDER, _ROUNDER_BITS = _f(12582912.0), np.int32(0x4B400000)
 _LOG2_E = _f(1.44269504)
-_LN2_HIGH, _LN2_LOW = _f(0.693359375), _f(-2.12194440e-4)  # the first has 9 bits: n times it is exact
+_LN2_HIGH, _LN2_LOW = (
+    _f(0.693359375),
+    _f(-2.12194440e-4),
+)  # the first has 9 bits: n times it is exact
 _E2, _E3, _E4 = _f(5.0000001201e-1), _f(1.6666665459e-1), _f(4.1665795894e-2)
 _E5, _E6, _E7 = _f(8.3334519073e-3), _f(1.3981999507e-3), _f(1.9875691500e-4)
 _ONE, _ZERO, _HALF, _TWO = _f(1), _f(0), _f(0.5), _f(2)
@@ -53,7 +56,7 @@ def _decay_double(x):
 decay = by_precision(_decay_single, _decay_double)
 
 
-# --------------------------------------------------------------------------------- sigmoid and tanh
+# -------------------------------------------------------------------------------- sigmoid and tanh
 
 
 @jit_inlined_contracted
@@ -99,7 +102,7 @@ def tanh_slope(x):
     return 4 * e / ((1 + e) * (1 + e))
 
 
-# -------------------------------------------------------------------------- the normal distribution
+# ------------------------------------------------------------------------- the normal distribution
 
 #: The upper 12 bits of a significand: the square of what they leave is exact.
 _UPPER = np.int32(-4096)
@@ -131,7 +134,7 @@ def _normal_double(x):
 normal = by_precision(_normal_single, _normal_double)
 
 
-# ------------------------------------------------------------------------------------- finite values
+# ------------------------------------------------------------------------------------ finite values
 
 
 @jit_inlined_contracted

@@ -43,8 +43,8 @@ def linear(x, weight, bias, *, axis=-1):
     -----
     Saved for the backward pass: x and W, not copied where they are contiguous. Weight gradients are
     sums over blocks of 256 places in at most 16 groups, the groups added up in double precision.
-    While the call lasts, BLAS runs on one thread in the whole process: the threads are ours, and the
-    bits do not depend on their number.
+    While the call lasts, BLAS runs on one thread in the whole process: the threads are ours, and
+    the bits do not depend on their number.
 
     Examples
     --------
