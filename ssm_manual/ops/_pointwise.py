@@ -112,9 +112,9 @@ def _masked(block, mask, y):
     """Multiply a block, which begins at number ``block * BLOCK``, with its mask."""
     if mask.keys.shape[0]:
         first, second = mask.keys[block, 0], mask.keys[block, 1]
-        dropped = mask.kept * 0
+        zero = y.dtype.type(0)
         for j in range(y.size):
-            y[j] *= mask.kept if _hash(j, first, second) >= mask.threshold else dropped
+            y[j] = y[j] * mask.kept if _hash(j, first, second) >= mask.threshold else zero
     elif mask.rows.size:
         start, i = block * BLOCK, 0
         while i < y.size:
@@ -135,12 +135,13 @@ def _any_bad(x):
 
 @jit_contracted
 def _map(kind, x, y):
+    zero = x.dtype.type(0)
     if kind == GELU:
         for i in range(x.size):
             y[i] = x[i] * normal(x[i])[0]  # [ACT-2]
     elif kind == RELU:
         for i in range(x.size):
-            y[i] = x[i] if x[i] > 0 else x[i] * 0
+            y[i] = x[i] if x[i] > 0 else zero
     elif kind == SIGMOID:
         for i in range(x.size):
             y[i] = sigmoid(x[i])
@@ -153,13 +154,14 @@ def _map(kind, x, y):
 
 @jit_contracted
 def _pull_back(kind, x, g, out):
+    zero = g.dtype.type(0)
     if kind == GELU:
         for i in range(x.size):
             whole, density = normal(x[i])
             out[i] = g[i] * (whole + x[i] * density)  # [ACT-6]
     elif kind == RELU:
         for i in range(x.size):
-            out[i] = g[i] if x[i] > 0 else g[i] * 0
+            out[i] = g[i] if x[i] > 0 else zero  # [ACT-11]
     elif kind == SIGMOID:
         for i in range(x.size):
             out[i] = g[i] * sigmoid_slope(x[i])

@@ -51,7 +51,7 @@ def dropout(x, *, rate, seed, tied=False):
     --------
     >>> import numpy as np
     >>> dropout(np.ones(6), rate=0.5, seed=3).tolist()
-    [0.0, 0.0, 0.0, 2.0, 2.0, 0.0]
+    [2.0, 0.0, 2.0, 0.0, 0.0, 0.0]
     """
     return dropout_fwd(x, rate=rate, seed=seed, tied=tied)[0]
 

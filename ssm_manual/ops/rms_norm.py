@@ -49,8 +49,8 @@ def rms_norm(x, scale, *, axis=-1, eps=1e-5):
 
     Examples
     --------
-    >>> rms_norm([[1.0, 7.0]], [1.0, 10.0], eps=0.0).tolist()
-    [[0.2, 14.0]]
+    >>> rms_norm([[3.0, 4.0]], [1.0, 2.0], eps=0.0).round(4).tolist()
+    [[0.8485, 2.2627]]
     """
     return rms_norm_fwd(x, scale, axis=axis, eps=eps)[0]
 
