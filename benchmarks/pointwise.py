@@ -1,7 +1,7 @@
 """The ops around the operator of a deep model, each beside the time that it cannot go below.
 
 At (batch, 128, length) in float32, forward and backward: for maps of single numbers, norms and gates
-the floor is memory, the bytes that must be read and written at the rate of a copy made by the same
+the floor is memory, the bytes that must be read and written at the rate of a copy by the same
 threads; for dense maps it is the rate of a large matrix product on as many threads. Verified first
 against the reference in double precision.
 """
@@ -129,10 +129,8 @@ def main():
 
     a_pass, rate = times["copy"] / 2, 2 * side**3 / times["product"]
     print(f"\nbatch {batch}, H {H}, L {L}, float32, {threads()} threads; a copy takes "
-          f"{times['copy'] * 1e3:.2f} ms, a large product runs at {rate / 1e9:.0f} GFLOP/s\n")  # fmt: skip
-    print(
-        f"{'':14s}{'forward':>10s}{'floor':>9s}{'ratio':>7s}{'backward':>12s}{'floor':>9s}{'ratio':>7s}"
-    )
+          f"{times['copy'] * 1e3:.2f} ms, a large product {rate / 1e9:.0f} GFLOP/s\n")  # fmt: skip
+    print(" " * 14 + "   forward    floor  ratio    backward    floor  ratio")
     results = {"errors": errors, "copy_s": times["copy"], "product_flops": rate, "ops": {}}
     for name, (*_, floor) in found.items():
         if "products" in floor:

@@ -17,6 +17,7 @@ import hashlib
 import numpy as np
 from ssm_manual.ops import cauchy, convolve, dense_scan, kernels, scan, ssm, vandermonde
 from ssm_manual.ops import cauchy, convolve, dplr_scan, kernels, scan, ssm, vandermonde
+from ssm_manual.ops import PAIRS, convolve, kernels, scan, ssm, vandermonde
 
 def digest(*arrays):
     joined = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None)
@@ -59,6 +60,20 @@ args = A, np.ones((2, 12, 1)), C, None, rng.standard_normal((11, 2, 1, 700))
 assert 11 * 2 * 12 * 12 * 700 >= dense_scan.PARALLEL_FROM
 out, kept = dense_scan.scan_fwd(*args)
 print("dense_scan", digest(*out, *dense_scan.scan_vjp(kept, out)))
+x = rng.standard_normal((5, 24, 1031))
+for name, args, options in [
+    ("gelu_dropout", (x,), {"rate": 0.3, "seed": 1}),
+    ("glu", (x,), {"axis": -2}),
+    ("layer_norm", (x, x[0, :, 0], x[0, :, 1]), {"axis": -2}),
+    ("rms_norm", (x.reshape(-1, 24), x[0, :, 0]), {"axis": -1}),
+    ("linear", (x, rng.standard_normal((20, 24)), None), {"axis": -2}),
+    ("linear_glu", (x, rng.standard_normal((20, 24)), None), {"axis": -2}),
+    ("embedding", (rng.integers(0, 9, (5, 1031)), x[0, :9, :24].copy()), {"axis": -2}),
+]:
+    pair = PAIRS[name]
+    out, kept = pair.fwd(*args, **options)
+    assert out.size >= 10**5 or name in ("glu", "linear_glu")
+    print(name, digest(out, *pair.vjp(kept, np.cos(out))))
 print("threads", numba.get_num_threads())
 """
 )
@@ -72,6 +87,7 @@ def test_the_same_bits_for_any_number_of_threads():
     runs = {n: table(run_python(THREADED, NUMBA_NUM_THREADS=str(n))) for n in (1, 2, 3)}
     assert [run.pop("threads") for run in runs.values()] == ["1", "2", "3"]
     assert len(runs[1]) == 9
+    assert len(runs[1]) == 13
     assert runs[1] == runs[2] == runs[3]
 
 
