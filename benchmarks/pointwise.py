@@ -1,7 +1,7 @@
 """The ops around the operator of a deep model, each beside the time that it cannot go below.
 
-At (batch, 128, length) in float32, forward and backward: for maps of single numbers, norms and gates
-the floor is memory, the bytes that must be read and written at the rate of a copy by the same
+At (batch, 128, length) in float32, forward and backward: for maps of single numbers, norms and
+gates the floor is memory, the bytes that must be read and written at the rate of a copy by the same
 threads; for dense maps it is the rate of a large matrix product on as many threads. Verified first
 against the reference in double precision.
 """
