@@ -37,8 +37,8 @@ def gelu(x):
     -----
     Saved for the backward pass: x itself, which is not copied where it is contiguous. In single
     precision the relative error is at most 8 units of 2^-24, in the far negative tail too, down to
-    results of 1e-37; below, digits are lost, then all. In double precision it is that of the machine's
-    erfc at an argument that is rounded.
+    results of 1e-37; below, digits are lost, then all. In double precision it is that of the
+    machine's erfc at an argument that is rounded.
 
     References
     ----------
