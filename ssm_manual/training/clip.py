@@ -1,10 +1,10 @@
-"""Elementwise clipping of gradients: no number of an update is larger than a limit."""
+"""Clipping of gradients: every number to a limit, or all by one factor to a global norm."""
 
 import numpy as np
 
 from ssm_manual import _validate
 
-__all__ = ["clip_elementwise"]
+__all__ = ["clip_elementwise", "clip_gradients", "global_norm"]
 
 
 def clip_elementwise(grads, limit):
@@ -59,3 +59,78 @@ def clip_elementwise(grads, limit):
             count += int(np.count_nonzero(np.abs(part) > limit))
             np.clip(part, -limit, limit, out=part)
     return count
+
+
+def global_norm(grads):
+    """``sqrt(sum over all gradients of |g|^2)`` [OPTIM-7].
+
+    A complex number counts by its modulus, as the two real ones that it is. Sums are taken in
+    double precision, in an order that depends on nothing but the shapes.
+
+    Parameters
+    ----------
+    grads : dict of ndarray
+        By name.
+
+    Returns
+    -------
+    float
+        Not finite if an element is not.
+
+    Examples
+    --------
+    >>> global_norm({"a": np.array([3.0]), "b": np.array([4j])})
+    5.0
+    """
+    parts = [part for g in grads.values() for part in _parts(np.asarray(g))]
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = _squares(parts, 1.0)
+        if not 1e-200 < total < np.inf:  # too small or too large to be squared, zero, or NaN
+            largest = float(np.max([np.max(np.abs(part), initial=0) for part in parts], initial=0))
+            if largest == 0 or not np.isfinite(largest):
+                return largest
+            scale = 2.0 ** min(1000, -np.frexp(largest)[1])  # a power of two rounds nothing
+            return float(np.sqrt(_squares(parts, scale)) / scale)
+    return float(np.sqrt(total))
+
+
+def clip_gradients(grads, max_norm):
+    """Gradients scaled by one factor to a global norm of at most ``max_norm`` [OPTIM-7].
+
+    Their direction stays as it was.
+
+    Parameters
+    ----------
+    grads : dict of ndarray
+        By name. Not changed: two names may share an array.
+    max_norm : float
+        Positive.
+
+    Returns
+    -------
+    grads : dict of ndarray
+        The same arrays where the norm is small enough or not finite.
+    norm : float
+        The norm before.
+
+    Raises
+    ------
+    ValueError
+        If ``max_norm`` is not positive.
+    """
+    max_norm = _validate.real_number("max_norm", max_norm, above=0)
+    norm = global_norm(grads)
+    if norm > max_norm and np.isfinite(norm):
+        grads = {name: g * g.real.dtype.type(max_norm / norm) for name, g in grads.items()}
+    return grads, norm
+
+
+def _parts(g):
+    return (g.real, g.imag) if g.dtype.kind == "c" else (g,)
+
+
+def _squares(parts, scale):
+    # no BLAS: the order of its sums depends on the number of its threads
+    return sum(
+        float(np.sum(np.square(np.multiply(part, scale, dtype=np.float64)))) for part in parts
+    )
