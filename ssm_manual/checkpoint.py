@@ -40,6 +40,7 @@ MODELS = {
     "RecordingFilter": "ssm_manual.models",
     "S4": "ssm_manual.layers",
     "S4D": "ssm_manual.layers",
+    "TrainingState": "ssm_manual.training",
 }
 
 _KEY = "ssm_manual"
