@@ -20,6 +20,12 @@ from ssm_manual._plot_hippo import (
     initial_spectrum,
     initialisations,
 )
+from ssm_manual._plot_training import (
+    training,
+    training_gradients,
+    training_losses,
+    training_rates,
+)
 
 __all__ = [
     "COLOURS",
@@ -41,6 +47,10 @@ __all__ = [
     "poles",
     "regression",
     "signals",
+    "training",
+    "training_gradients",
+    "training_losses",
+    "training_rates",
 ]
 
 #: Okabe and Ito's colours, told apart by all common kinds of colour vision; black comes first for

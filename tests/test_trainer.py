@@ -8,6 +8,7 @@ import pytest
 from conftest import assert_close, run_python
 from small_model import Classifier, bits, fit, task, trainer
 
+from ssm_manual import plots
 from ssm_manual.layers import S4D
 from ssm_manual.ops import PAIRS
 from ssm_manual.training import (
@@ -386,3 +387,23 @@ BAD = [
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_curves_are_drawn_with_epochs_at_their_updates():
+    run = trainer()
+    history = fit(run, epochs=3)
+    figure = plots.training(history, max_norm=1.0)
+    losses, norms, rates = figure.axes
+    validation = next(x for x in losses.lines if x.get_label() == "validation")
+    assert validation.get_xdata().tolist() == history["epoch_end"] == [4, 8, 12]
+    assert validation.get_ydata().tolist() == history["validation_loss"]
+    assert norms.lines[0].get_ydata().tolist() == history["grad_norm"]
+    assert norms.lines[1].get_ydata() == [1.0, 1.0]
+    assert rates.lines[0].get_ydata().tolist() == history["lr"]
+    for ax in figure.axes:
+        assert "(" in ax.get_xlabel()
+        assert "(" in ax.get_ylabel()
+    figure.canvas.draw()
+    assert plots.training_losses({"loss": [1.0, 0.0]}).get_yscale() == "linear"
+    with pytest.raises(ValueError, match="must be a Trainer's"):
+        plots.training_rates([1.0])

@@ -93,7 +93,7 @@ class Epochs:
     def _end_epoch(self, validation, early_stopping):
         """Close the books of an epoch, evaluate, and judge whether to go on."""
         run = self._run
-        ended = {"epoch_loss": run.loss_sum / run.size}
+        ended = {"epoch_loss": run.loss_sum / run.size, "epoch_end": float(run.updates)}
         ended["items_per_second"] = run.items / run.seconds if run.seconds else 0.0
         if validation is not None:
             found = self._evaluate("validation", validation, self._watched)

@@ -49,8 +49,9 @@ class Trainer(Epochs):
     ----------
     history : dict of list
         Plain floats. For each update ``loss``, ``lr`` (before groups) and ``grad_norm`` (before
-        clipping); for each epoch ``epoch_loss``, ``items_per_second``, and with validation data
-        ``validation_loss`` and ``validation_`` with the name of each metric.
+        clipping); for each epoch ``epoch_loss``, ``epoch_end`` (updates made) and
+        ``items_per_second``, and with validation data ``validation_loss`` and ``validation_`` with
+        the name of each metric.
     reason : str
         Why `fit` ended: ``"finished"`` or ``"early_stopping"``.
 
