@@ -7,6 +7,7 @@ to mend.
 import collections
 import doctest
 import importlib
+import importlib.util
 import inspect
 import itertools
 import pkgutil
@@ -18,6 +19,9 @@ from pathlib import Path
 import pytest
 
 import ssm_manual
+
+#: Modules whose library is not installed: nothing of them can be read here.
+OPTIONAL = () if importlib.util.find_spec("torch") else ("ssm_manual.interop.torch",)
 
 ROOT = Path(__file__).resolve().parent.parent
 DERIVATIONS = sorted((ROOT / "docs" / "derivations").glob("*.md"))
@@ -137,7 +141,8 @@ def public_modules():
     """Every module of the package no part of whose name is private."""
     yield ssm_manual
     for found in pkgutil.walk_packages(ssm_manual.__path__, "ssm_manual."):
-        if not any(part.startswith("_") for part in found.name.split(".")):
+        private = any(part.startswith("_") for part in found.name.split("."))
+        if not private and found.name not in OPTIONAL:
             yield importlib.import_module(found.name)
 
 
@@ -347,6 +352,8 @@ def test_snippets_run(page, tmp_path, monkeypatch):
     """The blocks of a page run one after another in one namespace, as a reader pastes them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    if any(re.search("^import torch", code, re.M) for _, code in snippets(page)):
+        pytest.importorskip("torch")
     namespace = {"__name__": "__main__"}
     for language, code in snippets(page):
         if language == "python":
@@ -386,7 +393,7 @@ from numba.core.dispatcher import Dispatcher
 
 with event.install_recorder("numba:compile") as recorder:
     for found in pkgutil.walk_packages(ssm_manual.__path__, "ssm_manual."):
-        if not found.name.endswith("__main__"):
+        if not found.name.endswith("__main__") and not found.name.startswith("ssm_manual.interop."):
             importlib.import_module(found.name)
     names = [record.data["dispatcher"].py_func.__qualname__ for _, record in recorder.buffer]
 assert names == [], f"importing has compiled {names}"

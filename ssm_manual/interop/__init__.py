@@ -1,0 +1,1 @@
+"""Doors to other libraries; each module needs its library, and nothing else imports it."""
