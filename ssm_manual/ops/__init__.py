@@ -11,9 +11,9 @@ cotangents, in which None stands for zeros. Gradients of complex arguments follo
 """
 
 from ssm_manual.ops import (
+    activations,
     binary_cross_entropy,
     cauchy,
-    activations,
     causal,
     chunked,
     convolve,
@@ -52,9 +52,9 @@ from ssm_manual.ops.registry import PAIRS
 
 __all__ = [
     "PAIRS",
+    "activations",
     "binary_cross_entropy",
     "cauchy",
-    "activations",
     "causal",
     "chunked",
     "convolve",

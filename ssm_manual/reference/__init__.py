@@ -9,9 +9,9 @@ versions must equal them.
 """
 
 from ssm_manual.reference import (
+    activations,
     binary_cross_entropy,
     cauchy,
-    activations,
     causal,
     chunked,
     convolve,
@@ -49,9 +49,9 @@ from ssm_manual.reference import (
 )
 
 __all__ = [
+    "activations",
     "binary_cross_entropy",
     "cauchy",
-    "activations",
     "causal",
     "chunked",
     "convolve",
