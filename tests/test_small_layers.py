@@ -213,7 +213,7 @@ def test_bad_options(rng, kind):
     layer = MAKE[kind](rng, "float64")
     u = draw(rng, layer)
     for lengths in ([1, 2], [1, 2, 12], [1, 2, 3.0]):
-        with pytest.raises(ValueError, match="lengths (is|holds)"):
+        with pytest.raises(ValueError, match=r"lengths (is|holds)"):
             layer.forward(u, lengths=lengths)
     for seed in (-1, 2**64, 1.0):
         with pytest.raises(ValueError, match="seed is"):
