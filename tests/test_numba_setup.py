@@ -18,6 +18,7 @@ import numpy as np
 from ssm_manual.ops import cauchy, convolve, dense_scan, kernels, scan, ssm, vandermonde
 from ssm_manual.ops import cauchy, convolve, dplr_scan, kernels, scan, ssm, vandermonde
 from ssm_manual.ops import PAIRS, convolve, kernels, scan, ssm, vandermonde
+from ssm_manual.ops import convolve, kernels, lstm, rnn, scan, ssm, vandermonde
 
 def digest(*arrays):
     joined = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None)
@@ -74,6 +75,12 @@ for name, args, options in [
     out, kept = pair.fwd(*args, **options)
     assert out.size >= 10**5 or name in ("glu", "linear_glu")
     print(name, digest(out, *pair.vjp(kept, np.cos(out))))
+x = rng.standard_normal((35, 20, 40))
+W = [rng.standard_normal((4 * 24, n)) / 5 for n in (20, 24)]
+out, kept = rnn.rnn_fwd(x, None, W[0][:24], W[1][:24], None)
+print("rnn", digest(*out, *rnn.rnn_vjp(kept, out)))
+out, kept = lstm.lstm_fwd(x, None, None, *W, None)
+print("lstm", digest(*out, *lstm.lstm_vjp(kept, out)))
 print("threads", numba.get_num_threads())
 """
 )
@@ -88,6 +95,7 @@ def test_the_same_bits_for_any_number_of_threads():
     assert [run.pop("threads") for run in runs.values()] == ["1", "2", "3"]
     assert len(runs[1]) == 9
     assert len(runs[1]) == 13
+    assert len(runs[1]) == 8
     assert runs[1] == runs[2] == runs[3]
 
 

@@ -64,10 +64,10 @@ def counts(lengths, batch, L):
     """``lengths`` as (batch,) integers; None stands for L."""
     if lengths is None:
         return np.full(batch, L)
-    lengths = np.asarray(lengths)
+    given, lengths = lengths, np.asarray(lengths)
     if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
         raise ValueError(
-            f"lengths is {_validate.show(lengths)}; it must hold {batch} integers, one for each "
+            f"lengths is {_validate.show(given)}; it must hold {batch} integers, one for each "
             "item of the batch"
         )
     if lengths.min() < 0 or lengths.max() > L:
@@ -81,6 +81,11 @@ def counts(lengths, batch, L):
 def number_of_groups(batch):
     """Into how many groups a batch falls, from its size alone."""
     return max(1, min(batch // ITEMS, GROUPS))
+
+
+def running(name, grad, like):
+    """The gradient to a last state, as an array that the backward pass carries and changes."""
+    return np.array(_validate.cotangent(name, grad, like), order="C")
 
 
 def run(serial, shared, groups, work, arrays):
@@ -120,11 +125,12 @@ def project(x, W_in_T, first, s, e, z):
 def to_time_major(y, first, s, e, out):
     """``out[t - s, i] = y[first + i, :, t]`` for a group's items."""
     for i in range(out.shape[1]):
-        item = y[first + i]
-        for j in range(item.shape[0]):
-            row = item[j, s:e]
+        for start in range(0, out.shape[2], 8):  # a few rows at a time: whole lines are written
+            rows = y[first + i, start : start + 8, s:e]
             for t in range(e - s):
-                out[t, i, j] = row[t]
+                to = out[t, i, start : start + 8]
+                for j in range(rows.shape[0]):
+                    to[j] = rows[j, t]
 
 
 @jit
@@ -150,7 +156,7 @@ def collect(g, x, h0, y, W_in, first, s, e, grad_x, to_W_in, to_W_h, to_bias):
         product(g[:n, i, :].T, x[o, :, s:e].T, 1.0, to_W_in)  # [RNN-6]
         after = 0 if s else 1  # the state before the first sample is not in y
         before = y[o, :, s - 1 + after : e - 1]
-        product(g[after:n, i, :].T, before.T, 1.0, to_W_h)
+        product(g[after:n, i, :].T, before.T, 1.0, to_W_h)  # [RNN-6]
     if s == 0:
         product(g[0].T, h0, 1.0, to_W_h)
     for t in range(n):

@@ -77,8 +77,8 @@ def lstm(x, h0, c0, W_in, W_h, bias, *, lengths=None):
     >>> import numpy as np
     >>> one = np.array([[1.0], [100.0], [1.0], [100.0]])  # f and o are open
     >>> h, _, c = lstm(np.ones((1, 1, 3)), None, None, one, 0 * one, None)
-    >>> round(c.item() / (3 * np.tanh(1) / (1 + np.exp(-1))), 12)
-    1.0
+    >>> bool(np.isclose(c.item(), 3 * np.tanh(1) / (1 + np.exp(-1))))
+    True
     """
     return run(x, h0, c0, W_in, W_h, bias, lengths, keep=False)[0]
 
@@ -121,12 +121,12 @@ def run(x, h0, c0, W_in, W_h, bias, lengths, keep):
 
 
 def lstm_vjp(residuals, grad_out):
-    """Gradients to x, h0, c0, W_in, W_h and bias: back-propagation through time [LSTM-3 to 8]."""
+    """Gradients to x, h0, c0, W_in, W_h and bias: back-propagation through time [LSTM-3 to 7]."""
     (x, W_in, W_h), (h0, c0), h, gates, c, lengths, absent = residuals
     grad_h, *grad_last = _validate.cotangents(grad_out, "grad_h", "grad_h_last", "grad_c_last")
     grad_h = _validate.plain(_validate.cotangent("grad_h", grad_h, h))
-    grad_h0 = np.array(_validate.cotangent("grad_h_last", grad_last[0], h0))
-    grad_c0 = np.array(_validate.cotangent("grad_c_last", grad_last[1], c0))
+    grad_h0 = _recurrent.running("grad_h_last", grad_last[0], h0)
+    grad_c0 = _recurrent.running("grad_c_last", grad_last[1], c0)
     batch, columns, L = x.shape
     H = W_h.shape[1]
     groups = _recurrent.number_of_groups(batch)
@@ -155,13 +155,14 @@ def lstm_vjp(residuals, grad_out):
 def _cell(z, bias, before, c, h):
     """One item at one time [LSTM-1, 2]; ``z`` becomes the gates."""
     H = h.size
+    i, f, g, o = z[:H], z[H : 2 * H], z[2 * H : 3 * H], z[3 * H :]
+    at_g, at_o = bias[2 * H : 3 * H], bias[3 * H :]
     for j in range(2 * H):
         z[j] = sigmoid(z[j] + bias[j])
-    for j in range(2 * H, 3 * H):
-        z[j] = tanh(z[j] + bias[j])
-    for j in range(3 * H, 4 * H):
-        z[j] = sigmoid(z[j] + bias[j])
-    i, f, g, o = z[:H], z[H : 2 * H], z[2 * H : 3 * H], z[3 * H :]
+    for j in range(H):
+        g[j] = tanh(g[j] + at_g[j])
+    for j in range(H):
+        o[j] = sigmoid(o[j] + at_o[j])
     for j in range(H):
         c[j] = f[j] * before[j] + i[j] * g[j]
         h[j] = o[j] * tanh(c[j])
@@ -250,7 +251,7 @@ def _backward(
                         at_t = from_y[t - s, i], grad_h[i], grad_c[i], g[i]
                         _cell_back(gates[t, o], before, c[t, o], *at_t)
                     else:
-                        g[i] = 0  # the state stands still
+                        g[i] = 0  # the state stands still [RNN-8]
                 product(g, W_h, 1.0, grad_h)  # [LSTM-6]
             sums = to_W_in[group], to_W_h[group], to_bias[group]
             collect(to_z, x, h0[first:stop], h, W_in, first, s, e, grad_x, *sums)

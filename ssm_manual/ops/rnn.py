@@ -115,7 +115,7 @@ def rnn_vjp(residuals, grad_out):
     (x, W_in, W_h), h0, h, lengths, relu, absent = residuals
     grad_h, grad_last = _validate.cotangents(grad_out, "grad_h", "grad_h_last")
     grad_h = _validate.plain(_validate.cotangent("grad_h", grad_h, h))
-    grad_h0 = np.array(_validate.cotangent("grad_h_last", grad_last, h0))
+    grad_h0 = _recurrent.running("grad_h_last", grad_last, h0)
     batch, columns, L = x.shape
     H = W_h.shape[0]
     groups = _recurrent.number_of_groups(batch)
@@ -139,19 +139,19 @@ def rnn_vjp(residuals, grad_out):
 
 
 @jit_contracted
-def _cell(relu, z, bias, out):
-    """``f(z + bias)`` of one item at one time [RNN-1]."""
+def _cell(relu, z, bias):
+    """``z <- f(z + bias)`` of one item at one time [RNN-1]."""
     if relu:
         for j in range(z.size):
-            out[j] = max(z[j] + bias[j], z[j] * 0)
+            z[j] = max(z[j] + bias[j], z[j] * 0)
     else:
         for j in range(z.size):
-            out[j] = tanh(z[j] + bias[j])
+            z[j] = tanh(z[j] + bias[j])
 
 
 @jit_contracted
 def _cell_back(relu, h, g, grad_h):
-    """``g <- f' (g + grad_h)``, with f' from h [RNN-3]; what was in ``grad_h`` is used up."""
+    """``g <- f' (g + grad_h)``, with f' from h [RNN-2, 3]; what was in ``grad_h`` is used up."""
     for j in range(h.size):
         slope = (h[j] * 0 + 1 if h[j] > 0 else h[j] * 0) if relu else 1 - h[j] * h[j]
         g[j] = slope * (g[j] + grad_h[j])
@@ -174,7 +174,7 @@ def _forward(worker, workers, groups, relu, lengths, x, W_in_T, W_h_T, bias, h0,
                 product(before, W_h_T, 1.0, now)
                 for i in range(stop - first):
                     if t < lengths[first + i]:
-                        _cell(relu, now[i], bias, now[i])
+                        _cell(relu, now[i], bias)
                     else:
                         now[i] = before[i]
                 before = now
@@ -209,7 +209,7 @@ def _backward(
                     if t < lengths[first + i]:
                         _cell_back(relu, now[t - s, i], g[t - s, i], grad[i])
                     else:
-                        g[t - s, i] = 0  # the state stands still
+                        g[t - s, i] = 0  # the state stands still [RNN-8]
                 product(g[t - s], W_h, 1.0, grad)  # [RNN-4]
             sums = to_W_in[group], to_W_h[group], to_bias[group]
             collect(g, x, h0[first:stop], h, W_in, first, s, e, grad_x, *sums)
