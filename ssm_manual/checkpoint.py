@@ -36,10 +36,13 @@ FORMAT_VERSION = 1
 MODELS = {
     "DenseSSM": "ssm_manual.layers",
     "DiagonalSSM": "ssm_manual.models",
+    "GatedBlock": "ssm_manual.layers",
     "LinearRegression": "ssm_manual.models",
     "RecordingFilter": "ssm_manual.models",
     "S4": "ssm_manual.layers",
     "S4D": "ssm_manual.layers",
+    "S4DBlock": "ssm_manual.layers",
+    "SequenceModel": "ssm_manual.models",
     "TrainingState": "ssm_manual.training",
 }
 

@@ -133,7 +133,8 @@ def from_checkpoint(cls, hyperparameters, arrays, check):
     layer = cls.__new__(cls)
     layer._set({}, np.empty(0), real, **hyperparameters)
     layer._fixed_B = arrays.pop("fixed_B")
-    layer.params = arrays
+    order = (*cls._required, "B", "C_reverse")  # a file has one of its own
+    layer.params = {name: arrays[name] for name in order if name in arrays}
     return layer
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from ssm_manual import _validate
 from ssm_manual.layers import _forms, _passes
+from ssm_manual.layers._per_time import checked_seed, given
 
 __all__ = ["Layer"]
 
@@ -58,7 +59,7 @@ class Layer:
 
     # ------------------------------------------------------------------------ forward, backward
 
-    def forward(self, u, state=None, *, lengths=None):
+    def forward(self, u, state=None, *, lengths=None, seed=None, cache=True):
         """Apply the layer to sequences.
 
         Parameters
@@ -71,6 +72,10 @@ class Layer:
             Samples of each item, (batch,), from 0 to L: what lies beyond is padding, finite but
             otherwise without effect. Its output is zero, and so are its gradients. None: all have
             L.
+        seed : int, optional
+            Taken as by every layer; there is no randomness here.
+        cache : bool
+            False: the third result is None.
 
         Returns
         -------
@@ -78,7 +83,7 @@ class Layer:
             (batch, H, L).
         state : ndarray or None
             State after each item's last sample, (batch, H, N); None for a bidirectional layer.
-        cache : NamedTuple
+        cache : NamedTuple or None
             For `backward`.
 
         Raises
@@ -88,7 +93,10 @@ class Layer:
             given a state.
         """
         u = self._signal("u", u)
-        return _passes.forward(self, u, self._state(state, u.shape[0]), lengths)
+        checked_seed(seed)
+        keep = _validate.flag("cache", cache)
+        y, after, kept = _passes.forward(self, u, self._state(state, u.shape[0]), lengths)
+        return y, after, kept if keep else None
 
     def backward(self, grad_y, cache, grad_state=None):
         """Gradients of everything `forward` depended on, by hand [S4D-3, DPLR-12].
@@ -114,9 +122,9 @@ class Layer:
         Raises
         ------
         ValueError
-            If a cotangent's shape or dtype does not fit.
+            If a cotangent's shape or dtype does not fit, or there is no cache.
         """
-        batch, shape = cache.shape[0], self.params["C"].shape
+        batch, shape = given("cache", cache).shape[0], self.params["C"].shape
         grad_y = _validate.cotangent("grad_y", grad_y, _validate.stand_in(cache.shape, self.dtype))
         if grad_state is not None:
             if self.bidirectional:

@@ -3,5 +3,6 @@
 from ssm_manual.models.diagonal import DiagonalSSM
 from ssm_manual.models.recording_filter import RecordingFilter
 from ssm_manual.models.regression import LinearRegression
+from ssm_manual.models.sequence import SequenceModel
 
-__all__ = ["DiagonalSSM", "LinearRegression", "RecordingFilter"]
+__all__ = ["DiagonalSSM", "LinearRegression", "RecordingFilter", "SequenceModel"]
