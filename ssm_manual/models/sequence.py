@@ -71,6 +71,7 @@ class SequenceModel(Passes):
 
     Examples
     --------
+    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> model = SequenceModel(3, 8, 5, 2, modes=4, rng=rng)
     >>> y, state, cache = model.forward(rng.standard_normal((2, 50, 3), dtype=np.float32), seed=1)
