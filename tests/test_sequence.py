@@ -1,5 +1,7 @@
 """Whole models: other implementations, gradients, states, presets, counts, files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import error, load, run_python
@@ -8,6 +10,8 @@ from test_blocks import MEGGISON, block_grads, group, load_block
 from ssm_manual import checkpoint
 from ssm_manual.gradcheck import check_vjp
 from ssm_manual.models import SequenceModel, presets
+
+PAGE = (Path(__file__).parents[1] / "docs" / "models.md").read_text("utf-8")
 
 #: Every block, task, encoder, pooling, norm, mixer at least once.
 MODELS = {
@@ -294,6 +298,7 @@ print(hashlib.sha256(b"".join(a.tobytes() for a in [y, *grads.values()])).hexdig
 """
 
 
+@pytest.mark.slow
 def test_the_same_bits_for_any_number_of_threads():
     assert len({run_python(SAME_BITS, timeout=600, NUMBA_NUM_THREADS=n) for n in ("1", "2")}) == 1
 
@@ -311,14 +316,14 @@ def formula(o):
         return out * (i + 1)
 
     def ssm():
-        rank = 1 if o["block"] == "s4" else 0
-        return H * (2 + 4 * N) + 2 * H * N * (2 * rank + bidirectional - (rank == 1) * (rank - 1))
+        B_and_P = 2 if o["block"] == "s4" else 0
+        return H * (2 + 4 * N) + 2 * H * N * (B_and_P + bidirectional)
 
     expansion = 4 if o["expansion"] is None else o["expansion"]
     feed = dense(H, expansion * H) + dense(expansion * H, H)
     block = {
-        "rnn": lambda: 2 * H * H + 2 * H,
-        "lstm": lambda: 4 * (2 * H * H + 2 * H),
+        "rnn": lambda: H * (2 * H + 1),
+        "lstm": lambda: 4 * H * (2 * H + 1),
         "gated": lambda: norm + dense(H, 2 * H) + ssm() + feed,
         "s4d": lambda: (2 * norm + ssm() + feed) if o["mixer"] == "feed_forward"
         else norm + ssm() + dense(H, 2 * H),
@@ -360,6 +365,8 @@ def test_counts_of_presets_and_why_they_differ_from_the_originals():
         d_output = 10 if name == "s4d" else 1
         o = presets.PRESETS[name]
         assert presets.count_parameters(name, 1, d_output) == count
+        assert f"| {count:,} |" in PAGE
+        assert f"| {presets.ORIGINAL_COUNTS[name]:,} |" in PAGE
         H, layers, N = o["d_model"], o["n_layers"], 64
         ours = H * (2 + 4 * o["modes"])
         if name == "s4d":  # shared poles, but B and C of the whole spectrum

@@ -13,6 +13,9 @@ __all__ = ["Block", "checked_options"]
 #: Layers that a block makes by name.
 SSM = {"s4d": S4D, "s4": S4}
 
+#: Layers that a checkpoint of a block can hold.
+STORED = {cls.__name__: cls for cls in SSM.values()}
+
 #: Stored modes where nothing is said.
 MODES = 32
 
@@ -77,8 +80,8 @@ class Block(Composite):
     def to_checkpoint(self):
         """``(hyperparameters, arrays)`` for `ssm_manual.checkpoint.save`."""
         name = type(self.ssm).__name__
-        if name not in _checkpointed():
-            raise ValueError(f"ssm is {self.ssm!r}; a checkpoint can hold {_checkpointed()}")
+        if name not in STORED:
+            raise ValueError(f"ssm is {self.ssm!r}; a checkpoint can hold {' or '.join(STORED)}")
         given, arrays = _makers.checkpoint(self._parts())
         chosen = self._chosen | {"dtype": self.dtype.name}
         return {"options": chosen, "ssm": [name, given["ssm"]]}, arrays
@@ -108,7 +111,7 @@ class Block(Composite):
         """
         options, (name, own) = dict(hyperparameters["options"]), hyperparameters["ssm"]
         maker = _makers.Stored(options.pop("dtype"), arrays, {"ssm": own}, check)
-        ssm = _checkpointed()[_validate.one_of("ssm", name, tuple(_checkpointed()))]
+        ssm = STORED[_validate.one_of("ssm", name, tuple(STORED))]
         block = cls.__new__(cls)
         block._chosen = cls._checked(**options)
         block._fill(maker, maker.part("ssm", ssm, block.features))
@@ -147,10 +150,3 @@ def _given_layer(ssm, features, dtype):
         raise ValueError(f"ssm is {_validate.show(ssm)}; it must be 's4d', 's4' or a layer")
     if getattr(ssm, "features", None) != features or ssm.dtype != dtype:
         raise ValueError(f"ssm is {ssm!r}; it must have {features} features in {dtype}")
-
-
-def _checkpointed():
-    from ssm_manual import layers
-
-    names = ("S4D", "S4", "RNN", "LSTM")
-    return {name: getattr(layers, name) for name in names if hasattr(layers, name)}

@@ -4,6 +4,7 @@ A block says once which parts it has, by calling a maker. `New` draws them, `Sto
 arrays from a checkpoint, `Counted` forms nothing and writes down shapes.
 """
 
+import functools
 import inspect
 import math
 
@@ -13,7 +14,9 @@ from ssm_manual.layers._parts import Gated, LinearGLU, Positions
 from ssm_manual.layers.embedding import Embedding
 from ssm_manual.layers.layer_norm import LayerNorm
 from ssm_manual.layers.linear import Linear
+from ssm_manual.layers.lstm import LSTM
 from ssm_manual.layers.rms_norm import RMSNorm
+from ssm_manual.layers.rnn import RNN
 from ssm_manual.layers.s4 import S4
 from ssm_manual.layers.s4d import S4D
 
@@ -24,6 +27,13 @@ def ssm_shapes(features, modes, *, low_rank=0, train_B, bidirectional=False, **_
     names += ["B"] * train_B + ["C_reverse"] * bidirectional
     shapes = {name: _forms.shape_of(name, features, modes) for name in names}
     return shapes | ({"P": (features, low_rank, modes)} if low_rank else {})
+
+
+def recurrent_shapes(gates, features_in, features, *, bias=True, **_):
+    """Shapes of the parameters of `RNN` or `LSTM`."""
+    rows = gates * features
+    shapes = {"W_in": (rows, features_in), "W_h": (rows, features)}
+    return shapes | ({"bias": (rows,)} if bias else {})
 
 
 def _nothing(*_, **__):
@@ -38,6 +48,8 @@ SHAPES = {
     RMSNorm: lambda H: {"scale": (H,)},
     Embedding: lambda V, H, **_: {"table": (V, H)},
     Positions: lambda H, longest: {"table": (H, longest)},
+    RNN: functools.partial(recurrent_shapes, 1),
+    LSTM: functools.partial(recurrent_shapes, 4),
     S4D: lambda H, N, train_B=False, **o: ssm_shapes(H, N, train_B=train_B, **o),
     S4: lambda H, N, train_B=True, initial="legs", **o: ssm_shapes(
         H, N, train_B=train_B, low_rank=2 if initial == "legt" else 1, **o
@@ -91,8 +103,10 @@ class Stored:
                     f"{name} is {layer!r}; it must have {args[0]} {self.dtype} features"
                 )
             return layer
-        drawn = cls in SHAPES and cls not in (LayerNorm, RMSNorm)
+        drawn = "rng" in inspect.signature(cls).parameters
         layer = cls.__new__(cls) if drawn else cls(*args, dtype=self.dtype, **options)
+        if cls is RNN:
+            layer.nonlinearity = options.get("nonlinearity", "tanh")
         wanted = SHAPES.get(cls, _nothing)(*args, **options)
         found = {key: (a.shape, a.dtype) for key, a in arrays.items()}
         if found != {key: (shape, self.dtype) for key, shape in wanted.items()}:

@@ -11,13 +11,15 @@ from ssm_manual.layers.dropout import Dropout
 from ssm_manual.layers.embedding import Embedding
 from ssm_manual.layers.gated_block import GatedBlock
 from ssm_manual.layers.linear import Linear
+from ssm_manual.layers.lstm import LSTM
+from ssm_manual.layers.rnn import RNN
 from ssm_manual.layers.s4d_block import S4DBlock
 
 TASKS = ("classification", "regression", "generation")
 ENCODERS = ("linear", "two_layer", "embedding")
 
 #: What a block is made of, by its name.
-RECURRENT = {}
+RECURRENT = {"rnn": RNN, "lstm": LSTM}
 BLOCKS = ("s4d", "s4", "gated", *RECURRENT)
 
 #: Which options are meant for which blocks.

@@ -94,7 +94,7 @@ def count_parameters(name, d_input, d_output, **options):
     Examples
     --------
     >>> count_parameters("xlarge", 1, 1)
-    131250177
+    129639425
     """
     given = _DEFAULTS | _chosen(name, options)
     given = _sequence_parts.checked(d_input, given.pop("d_model"), d_output, **given)

@@ -79,7 +79,7 @@ class SequenceModel(Passes):
     (2, 5)
     >>> grad_u, _, grads = model.backward(np.ones_like(y), cache)
     >>> model.count_parameters()
-    677
+    701
     """
 
     def __init__(
