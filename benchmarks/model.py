@@ -21,11 +21,11 @@ import time
 import warnings
 
 import numpy as np
-from ssm_manual.training.optimizers import AdamW
 
 from ssm_manual._blas import single_threaded
 from ssm_manual._numba import gemm, parallel_jit, prange, threads
 from ssm_manual.models import SequenceModel
+from ssm_manual.training.optimizers import AdamW
 
 BLOCKS, CLASSES, DROPOUT = 4, 10, 0.1
 
