@@ -6,7 +6,7 @@ from conftest import assert_close, error, load
 
 from ssm_manual import checkpoint
 from ssm_manual.gradcheck import check_vjp
-from ssm_manual.layers import S4, S4D, GatedBlock, LayerNorm, S4DBlock, _composite
+from ssm_manual.layers import RNN, S4, S4D, GatedBlock, LayerNorm, S4DBlock, _composite
 
 MINIMAL = load("s4d_minimal.npz")
 MEGGISON = load("meggison_models.npz")
@@ -364,6 +364,21 @@ def test_inputs_are_left_alone(rng):
             again = block.backward(g, cache)
             assert_close((first[0], *first[2].values()), (again[0], *again[2].values()), 0.0)
             assert np.array_equal(block.forward(u, seed=seed)[0], y)
+
+
+def test_a_residual_is_not_added_into_what_a_layer_keeps(rng):
+    """An RNN keeps its output for the backward pass."""
+    layer = RNN(4, 4, dtype="float64", rng=rng)
+    block = S4DBlock(4, ssm=layer, mixer="feed_forward", dtype="float64", rng=rng)
+    block.params["feed_out.weight"][...] = block.params["feed_out.bias"][...] = 0
+    u, g = rng.standard_normal((2, 4, 20)), rng.standard_normal((2, 4, 20))
+    y, _, cache = block.forward(u)
+    normed = LayerNorm(4, dtype="float64").forward(u)[0]
+    alone, _, kept = layer.forward(normed)
+    assert error(y - u, alone) < 1e-12
+    found = block.backward(g, cache)[2]
+    for name, grad in layer.backward(g, kept)[2].items():
+        assert error(found[f"ssm.{name}"], grad) < 1e-12, name
 
 
 def test_without_a_cache_the_output_is_the_same(rng):
