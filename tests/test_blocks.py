@@ -387,8 +387,9 @@ def test_without_a_cache_the_output_is_the_same(rng):
     y, _, cache = block.forward(u, seed=1, cache=False)
     assert cache is None
     assert np.array_equal(y, block.forward(u, seed=1)[0])
-    with pytest.raises(ValueError, match="cache is None"):
-        block.backward(y, None)
+    for wrong in (None, block.forward(u)):  # all three results
+        with pytest.raises(ValueError, match=r"cache is .*; it must be what forward gave"):
+            block.backward(y, wrong)
 
 
 # ----------------------------------------------------------------------------------------- dropout
@@ -444,6 +445,8 @@ def test_parameters_have_documented_names_and_count(rng):
     assert glu.params["ssm.C"] is glu.ssm.params["C"]
     with pytest.raises(TypeError, match="cannot be exchanged"):
         glu.params["ssm.C"] = np.zeros((4, 3), complex)
+    with pytest.raises(TypeError, match="cannot be exchanged"):
+        glu.params.update(gate.params)
 
 
 @pytest.mark.parametrize("kind", KINDS)

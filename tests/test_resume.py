@@ -5,6 +5,7 @@ be forgotten: schedule, groups, moments, clipping, accumulation, dropout, shuffl
 """
 
 import functools
+import itertools
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from small_model import EPOCHS, bits, fit, task, trainer
 
 from ssm_manual import checkpoint
 from ssm_manual.checkpoint import CheckpointError
+from ssm_manual.models import SequenceModel
 from ssm_manual.training import SGD, AdamW, Batches, EarlyStopping, Group, Trainer, TrainingState
 
 UPDATES = 4 * EPOCHS  # 7 batches an epoch, two an update
@@ -103,6 +105,48 @@ def test_a_run_that_is_done_stays_done(tmp_path):
     fit(longer, checkpoint=path, resume=True, epochs=EPOCHS + 2)
     fit(once, epochs=EPOCHS + 2)
     assert bits(longer) == bits(once)
+
+
+def test_a_deep_model_trains_with_dropout_and_resumes(tmp_path):
+    """`SequenceModel` in the loop: unequal lengths, cut within an epoch, a file of the model."""
+    u, labels = task(32, 60)
+    u = np.ascontiguousarray(u.swapaxes(1, 2))  # (items, length, features)
+    lengths = np.random.default_rng(3).integers(40, 61, len(u))
+    data = Batches(u, labels, lengths=lengths, batch_size=8)
+
+    def new(dropout=0.2):
+        rng = np.random.default_rng(4)
+        model = SequenceModel(4, 16, 3, 2, modes=8, dropout=dropout, rng=rng)
+        optimizer = AdamW(model.params, lr=0.02)
+        return Trainer(model, "softmax_cross_entropy", optimizer, max_norm=1.0, seed=5)
+
+    def cut(epoch, data):
+        return data if epoch < 3 else half
+
+    def half(epoch, rng):
+        yield from itertools.islice(data(epoch, rng), 2)
+        raise Killed
+
+    cut.__qualname__ = plain.__qualname__
+    once, undropped, resumed = new(), new(dropout=0.0), new()
+    start = {name: a.copy() for name, a in once.model.params.items()}
+    losses = once.fit(data, epochs=6)["epoch_loss"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert all((a != start[name]).any() for name, a in once.model.params.items())
+    assert undropped.fit(data, epochs=1)["loss"] != once.history["loss"][:4]
+    options = {"epochs": 6, "checkpoint": tmp_path / "run", "checkpoint_every": 1}
+    with pytest.raises(Killed):
+        new().fit(data, curriculum=cut, **options)
+    resumed.fit(data, curriculum=plain, resume=True, **options)
+    assert bits(resumed) == bits(once)
+    checkpoint.save(tmp_path / "model", resumed.model)
+    model = checkpoint.load(tmp_path / "model")
+    again = Trainer(model, "softmax_cross_entropy", AdamW(model.params, lr=0.02), seed=5)
+    assert again.evaluate(data) == once.evaluate(data)
+    deeper = SequenceModel(4, 16, 3, 3, modes=8, rng=np.random.default_rng(4))
+    other = Trainer(deeper, "softmax_cross_entropy", AdamW(deeper.params, lr=0.02))
+    with pytest.raises(CheckpointError, match=r"nothing for 'blocks\.2\.norm\.scale' of the model"):
+        other.fit(data, resume=True, **options)
 
 
 def test_early_stopping_is_remembered(tmp_path):

@@ -441,6 +441,7 @@ def test_files(rng, tmp_path, kind):
         ({"encoder": "conv"}, "encoder is 'conv'"),
         ({"positions": 0}, "positions is 0"),
         ({"pooling": "max"}, "pooling is 'max'"),
+        ({"pooling": ""}, "pooling is ''"),
         ({"task": "regression", "pooling": "mean"}, "pooling is 'mean'; it must be None"),
         ({"modes": 0}, "modes is 0"),
         ({"block": "rnn", "modes": 3}, "modes is 3; it must be None for block 'rnn'"),
@@ -468,6 +469,8 @@ def test_bad_presets(rng):
         presets.preset("smal", 1, 1, rng=rng)
     with pytest.raises(ValueError, match="n_layers is 0"):
         presets.count_parameters("small", 1, 1, n_layers=0)
+    with pytest.raises(ValueError, match="an option is 'layers'"):
+        presets.count_parameters("small", 1, 1, layers=2)
 
 
 def test_bad_signals(rng):
@@ -487,6 +490,7 @@ def test_bad_signals(rng):
         (lambda: model.forward(u, cache="no"), "cache is 'no'"),
         (lambda: model.backward(y.T, cache), "grad_y has shape"),
         (lambda: model.backward(y, None), "cache is None"),
+        (lambda: model.backward(y, (y, state, cache)), "as its third result"),
         (lambda: model.backward(y, cache, 3), "grad_state is 3"),
         (lambda: model.step(u[:, 0, :3]), r"u_t has shape \(2, 3\)"),
         (lambda: tokens.forward(ids + 1), "u holds 5"),

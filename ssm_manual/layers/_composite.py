@@ -25,6 +25,9 @@ class Parameters(dict):
     def __setitem__(self, name, value):
         raise TypeError(f"params[{name!r}] cannot be exchanged; write params[{name!r}][...] = ...")
 
+    def update(self, *_, **__):  # of a dict that is formed anew at every look
+        raise TypeError("params cannot be exchanged; write params[name][...] = ... for each")
+
 
 class Branch(NamedTuple):
     """Parts in a row."""

@@ -170,9 +170,12 @@ def checked_seed(seed):
 
 
 def given(name, cache):
-    """A cache, or an error if `forward` kept none."""
-    if cache is None:
-        raise ValueError(f"{name} is None; it must be what forward gave, with cache=True")
+    """A cache, or an error if `forward` kept none, or if all that it gave was handed over."""
+    if not hasattr(cache, "_fields"):
+        what = f"a tuple of {len(cache)}" if isinstance(cache, tuple) else _validate.show(cache)
+        raise ValueError(
+            f"{name} is {what}; it must be what forward gave, with cache=True, as its third result"
+        )
     return cache
 
 

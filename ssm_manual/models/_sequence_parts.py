@@ -17,6 +17,7 @@ from ssm_manual.layers.s4d_block import S4DBlock
 
 TASKS = ("classification", "regression", "generation")
 ENCODERS = ("linear", "two_layer", "embedding")
+POOLINGS = ("mean", "last")
 
 #: What a block is made of, by its name.
 RECURRENT = {"rnn": RNN, "lstm": LSTM}
@@ -59,7 +60,7 @@ def checked(
     if positions is not None:
         positions = _validate.integer("positions", positions, minimum=1)
     if task == "classification":
-        pooling = _validate.one_of("pooling", pooling or "mean", ("mean", "last"))
+        pooling = _validate.one_of("pooling", "mean" if pooling is None else pooling, POOLINGS)
     elif pooling is not None:
         raise ValueError(f"pooling is {pooling!r}; it must be None for task {task!r}")
     for name, value in {"modes": modes, "mixer": mixer, "expansion": expansion}.items():

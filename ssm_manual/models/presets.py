@@ -102,6 +102,8 @@ def count_parameters(name, d_input, d_output, **options):
 
 
 def _chosen(name, options):
+    for key in options:
+        _validate.one_of("an option", key, ("d_model", "n_layers", *_DEFAULTS))
     return PRESETS[_validate.one_of("name", name, tuple(PRESETS))] | options
 
 

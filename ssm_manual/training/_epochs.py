@@ -188,6 +188,7 @@ class Epochs:
 
     def _restore(self, path, settings):
         found = checkpoint.load(path, expected=state.TrainingState)
+        state.check_same(path, "the model", found.params, self.model.params)
         changed = state.differences(found.settings, settings)
         run, optimizer = found.run, self.optimizer
         rates = run.history.get("lr", [])

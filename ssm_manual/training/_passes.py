@@ -20,8 +20,10 @@ class Passes:
 
     def __init__(self, model, loss, loss_options):
         for name in ("params", "forward", "backward"):
-            if not hasattr(model, name):
-                raise ValueError(f"model is {_validate.show(model)}; it must have {name!r}")
+            if not hasattr(model, name) or isinstance(model, type):
+                raise ValueError(
+                    f"model is {_validate.show(model)}; it must be an object with {name!r}"
+                )
         self.model = model
         if isinstance(loss, str):
             known = [name for name in LOSSES if name in PAIRS]
@@ -36,7 +38,10 @@ class Passes:
         if not isinstance(loss_options, (dict, type(None))):
             raise ValueError(f"loss_options is {_validate.show(loss_options)}; it must be a dict")
         self.loss_options = dict(loss_options or {})
-        self.name = f"{self.loss_fwd.__module__}.{self.loss_fwd.__qualname__}"
+        for key in self.loss_options:
+            self._check_option(f"loss_options has {key!r}", key)
+        name = getattr(self.loss_fwd, "__qualname__", type(self.loss_fwd).__qualname__)
+        self.name = f"{self.loss_fwd.__module__}.{name}"
         taken = inspect.signature(model.forward).parameters
         anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
         self.taken = {name for name in ("lengths", "seed", "cache") if anything or name in taken}
@@ -67,7 +72,16 @@ class Passes:
     def _options(self, batch):
         if batch.weights is None:
             return self.loss_options
+        self._check_option("data gives weights", "weights")
         return {**self.loss_options, "weights": batch.weights}
+
+    def _check_option(self, what, name):
+        """An error if the loss has no option of that name."""
+        taken = list(inspect.signature(self.loss_fwd).parameters.values())[2:]
+        known = [p.name for p in taken]
+        if name not in known and all(p.kind is not p.VAR_KEYWORD for p in taken):
+            known = ", ".join(map(repr, known)) or "none"
+            raise ValueError(f"{what}; the options of the loss are: {known}")
 
 
 def finite(batch):

@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     lengths : ndarray or None
         Samples of each item, for the model's ``forward``.
     weights : ndarray or None
-        Of each position, for a loss with an option of that name.
+        Of each position, for a loss with an option of that name (the two cross-entropies).
     """
 
     u: np.ndarray

@@ -106,6 +106,11 @@ class Trainer(Epochs):
         if not isinstance(metrics, (dict, type(None))):
             raise ValueError(f"metrics is {_validate.show(metrics)}; it must be a dict")
         self.metrics = dict(metrics or {})
+        for name, function in self.metrics.items():
+            if not callable(function):
+                raise ValueError(
+                    f"metrics[{name!r}] is {_validate.show(function)}; it must be callable"
+                )
         self._run = state.Run(history={"loss": [], "lr": [], "grad_norm": []})
         self._sound = {}  # parameters before the last update
         self._kept = None, 0  # path and updates of the last checkpoint
@@ -188,7 +193,7 @@ class Trainer(Epochs):
         every = checkpoint_every
         if every is not None:
             every = _validate.integer("checkpoint_every", every, minimum=1)
-        for name, given in [("checkpoint_every", every is not None), ("resume", resume)]:
+        for name, given in [("checkpoint_every", every), ("resume", resume)]:
             if given and checkpoint is None:
                 raise ValueError(f"{name} is {given}; it goes with a checkpoint")
         self._check_arrays()
@@ -251,4 +256,5 @@ class Trainer(Epochs):
         known = ["epoch_loss"]
         if validation is not None:
             known += [f"validation_{name}" for name in ("loss", *self.metrics)]
-        _validate.one_of("metric of early_stopping", metric, known)
+        known_for = "" if validation is not None else ", without validation,"
+        _validate.one_of(f"metric of early_stopping{known_for}", metric, known)

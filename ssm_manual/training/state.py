@@ -153,9 +153,9 @@ class TrainingState:
         return cls(run, params, optimizer, hyperparameters["settings"])
 
 
-def copy_into(path, what, source, target):
-    """Copy arrays into those of the same names, shapes and dtypes."""
-    for name in source.keys() | target.keys():
+def check_same(path, what, source, target):
+    """An error unless two dicts hold arrays of the same names, shapes and dtypes."""
+    for name in [*target, *(source.keys() - target.keys())]:
         a, b = source.get(name), target.get(name)
         if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
             found, wanted = (
@@ -164,6 +164,11 @@ def copy_into(path, what, source, target):
             raise checkpoint.CheckpointError(
                 f"{path}: holds {found} for {name!r} of {what}; this run has {wanted}"
             )
+
+
+def copy_into(path, what, source, target):
+    """Copy arrays into those of the same names, shapes and dtypes."""
+    check_same(path, what, source, target)
     for name, a in source.items():
         target[name][...] = a
 
