@@ -62,7 +62,7 @@ def test_every_place_is_drawn_over_many_seeds():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_mask_is_that_of_the_reference_forward_and_backward(rng, dtype, tied):
     options = {"rate": 0.3, "seed": 2**63 + 12345, "tied": tied}
-    x = rng.standard_normal((3, 5, 401)).astype(dtype)  # more than one block
+    x = rng.standard_normal((3, 5, 601)).astype(dtype)  # blocks end late in a row
     y, saved = dropout.dropout_fwd(x, **options)
     m = reference.dropout.mask(x.shape, **options)
     np.testing.assert_array_equal(y, x * m.astype(dtype))
@@ -71,6 +71,13 @@ def test_the_mask_is_that_of_the_reference_forward_and_backward(rng, dtype, tied
     np.testing.assert_array_equal(grad, g * m.astype(dtype))
     assert y.dtype == grad.dtype == dtype
     assert 0 < (y == 0).mean() < 1
+
+
+@pytest.mark.parametrize("rate", [1e-12, 0.5, 1 - 1e-12])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 2**32, 2**64 - 1])
+def test_seeds_and_rates_at_their_ends(seed, rate):
+    m = dropout.dropout(np.ones(40), rate=rate, seed=seed)
+    np.testing.assert_array_equal(m, reference.dropout.mask((40,), rate=rate, seed=seed))
 
 
 def test_tied_rows_share_one_value():

@@ -25,7 +25,7 @@ def test_embedding(rng, shape, axis, dtype):
 
 
 def test_a_row_named_often_adds_up(rng):
-    """50,000 places of one row and an unused one; in single precision a running sum would drift."""
+    """150,000 places of one row, and unused ones; a running sum in float32 would drift."""
     ids = np.zeros((5, 30000), int)
     table = np.ones((3, 4), np.float32)
     y, kept = embedding.embedding_fwd(ids, table, axis=-2)
@@ -105,6 +105,16 @@ def test_pool(rng, method, lengths, dtype):
         other[1, :, 1:], other[2, :, 5:] = 1e6, -1e6
         np.testing.assert_array_equal(pool.pool(other, **options), y)
         assert not grad[1, :, 1:].any()
+
+
+def test_single_precision_is_rounded_once(rng):
+    """Sums over time and over the batch are in double precision."""
+    x = (1000 + rng.standard_normal((300, 2, 999))).astype(np.float32)
+    exact = x[:, :, :700].mean(axis=-1, dtype=float).astype(np.float32)
+    np.testing.assert_array_equal(pool.pool(x, lengths=np.full(300, 700)), exact)
+    _, kept = embedding.positions_fwd(x, np.zeros((2, 999), np.float32))
+    grad = embedding.positions_vjp(kept, x)[1]
+    np.testing.assert_array_equal(grad, x.sum(axis=0, dtype=float).astype(np.float32))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

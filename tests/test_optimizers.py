@@ -131,6 +131,17 @@ def test_blocks_do_not_change_a_bit(rule, rng):
     assert np.array_equal(whole["w"], np.concatenate(list(pieces.values())))
 
 
+def test_a_rate_of_zero_leaves_parameter_and_state_alone():
+    params = {"frozen": np.ones(2), "w": np.ones(2)}
+    optimizer = SGD(
+        params, lr=0.5, momentum=0.9, groups=[Group("still", lambda name: name == "frozen", lr=0.0)]
+    )
+    optimizer.step({name: np.ones(2) for name in params})
+    assert params["frozen"].tolist() == [1, 1]
+    assert params["w"].tolist() == [0.5, 0.5]
+    assert not optimizer.state["velocity"]["frozen"].any()
+
+
 def test_numbers_without_axes_are_updated_too():
     params = {"log_dt": np.array(1.0), "D": np.array(1 + 1j)}
     SGD(params, lr=0.5).step({"log_dt": np.array(2.0), "D": np.array(2 - 2j)})

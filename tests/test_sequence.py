@@ -161,10 +161,13 @@ def test_gradients_of_whole_models(rng, kind):
     check(rng, make(rng, kind), (20, 7))
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_gradients_when_a_sequence_goes_on(rng, pooling):
-    """Of both pieces of a cut sequence, through the state, as of the whole."""
-    model = make(rng, "s4d", pooling=pooling)
+@pytest.mark.parametrize(("pooling", "positions"), [("mean", None), ("last", None), ("last", 30)])
+def test_gradients_when_a_sequence_goes_on(rng, pooling, positions):
+    """Of both pieces of a cut sequence, through the state, as of the whole.
+
+    Times of learned positions have no gradient; those of the other states must not go with it.
+    """
+    model = make(rng, "s4d", pooling=pooling, positions=positions)
     u, g = signal(rng, model, 2, 30), rng.standard_normal((2, 3))
     _, whole, cache = model.forward(u)
     grad_u, _, grads = model.backward(g, cache)
@@ -241,16 +244,17 @@ def test_positions_tell_times_apart_and_end(rng):
         model.step(u[:, 0], state)
     with pytest.raises(ValueError, match="u reaches time 61"):
         model.forward(np.zeros((2, 61), int))
-    _, after, _ = model.forward(u[:, :9], lengths=[9, 4])
-    y, _, cache = model.forward(u[:, :3], after)  # two items at different times
-    for b, n in enumerate((9, 4)):
+    _, after, _ = model.forward(u[:, :9], lengths=[9, 7])
+    y, _, cache = model.forward(u[:, :3], after)  # two items at different times, of which 9 is both
+    total = 0
+    for b, n in enumerate((9, 7)):
         _, alone, _ = model.forward(u[:1, :n])
-        expected, _, _ = model.forward(u[:1, :3], alone)
+        expected, _, kept = model.forward(u[:1, :3], alone)
         assert error(y[b : b + 1], expected) < 1e-12
+        total = total + model.backward(np.ones_like(expected), kept)[2]["positions.table"]
     grads = model.backward(np.ones_like(y), cache)[2]["positions.table"]
-    assert grads[:, 4:7].any()
-    assert grads[:, 9:12].any()
-    assert not np.delete(grads, [4, 5, 6, 9, 10, 11], axis=1).any()
+    assert error(grads, total) < 1e-11
+    assert not np.delete(grads, np.arange(7, 12), axis=1).any()
 
 
 def test_causal_models_do_not_see_the_future(rng):

@@ -181,6 +181,17 @@ def test_positions_are_those_of_the_time(rng):
     for item, n in enumerate(lengths):
         expected[:, n:] += g[item, :, : 12 - n]
     assert error(layer.backward(g, cache)[2]["positions"], expected) < 1e-14
+    # Items that begin together and end apart.
+    state, lengths = np.array([3, 3, 0]), np.array([2, 9, 5])
+    y, end, cache = layer.forward(u[:, :9], state, lengths=lengths)
+    assert end.tolist() == [5, 12, 5]
+    expected = np.zeros((4, 12))
+    for item, (start, n) in enumerate(zip(state, lengths)):
+        places = slice(start, start + n)
+        alone = table[u[item, :n]].T + positions[:, places]
+        assert error(y[item, :, :n], alone) < 1e-15
+        expected[:, places] += g[item, :, :n]
+    assert error(layer.backward(g[:, :, :9], cache)[2]["positions"], expected) < 1e-14
 
 
 @of_signals

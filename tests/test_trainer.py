@@ -107,7 +107,9 @@ def test_weights_of_positions_count_in_means(rng):
         run._passes.taken -= {"seed"}  # no dropout: the batches differ
         data = [Batch(u[p], labels[p], weights=weights[p]) for p in pieces]
         run.fit(data, epochs=1)
-        found.append((*model.params.values(), np.array(run.history["loss"])))
+        loss = run.evaluate([b._replace(weights=2 * b.weights) for b in data])["loss"]
+        assert loss == pytest.approx(run.evaluate(data)["loss"], rel=1e-6)
+        found.append((*model.params.values(), np.array([*run.history["loss"], loss])))
     assert_close(*found[::-1], 1e-5)
 
 
@@ -236,6 +238,8 @@ def test_a_run_that_has_ceased_to_improve_ends_at_its_best(options, values, epoc
     assert len(run.history["validation_score"]) == epochs
     assert run.reason == ("early_stopping" if epochs < len(values) else "finished")
     assert run.model.params["a"] == (epochs if best is None else best)
+    if best is not None:
+        assert run._run.best_epoch == best - 1
 
 
 # --------------------------------------------------------------------------------------- divergence

@@ -222,7 +222,8 @@ class Composite:
                 grads |= {f"{name}.{key}": grad for key, grad in found.items()}
             if residual:
                 g = np.add(g, around, out=g) if _parts.gives_own(parts[0][1]) else g + around
-        before = None if any(x is None for x in before) else tuple(before[::-1])
+        # A part has none where it got no state, or where its state is a time.
+        before = None if all(x is None for x in before) else tuple(before[::-1])
         return g, before, {name: grads[name] for name in self.params}
 
     def _step(self, u_t, state):
