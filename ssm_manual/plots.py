@@ -20,6 +20,14 @@ from ssm_manual._plot_hippo import (
     initial_spectrum,
     initialisations,
 )
+from ssm_manual._plot_inside import (
+    inside,
+    inside_activations,
+    inside_gradients,
+    inside_norms,
+    layer_kernels,
+    layer_poles,
+)
 from ssm_manual._plot_training import (
     training,
     training_gradients,
@@ -41,8 +49,14 @@ __all__ = [
     "initial_kernels",
     "initial_spectrum",
     "initialisations",
+    "inside",
+    "inside_activations",
+    "inside_gradients",
+    "inside_norms",
     "kernel",
     "kernel_methods",
+    "layer_kernels",
+    "layer_poles",
     "loss_curve",
     "poles",
     "regression",
