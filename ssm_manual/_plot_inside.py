@@ -106,8 +106,11 @@ def inside_norms(seen, ax=None):
     ax.plot(norms, range(len(norms)), "o", color=plots.COLOURS["vermilion"])
     ax.set_yticks(range(len(norms)), squares, fontsize="small")
     ax.invert_yaxis()
-    if (norms > 0).all():
+    if (norms > 0).all():  # whole decades, with a name at each
         ax.set_xscale("log")
+        low, high = np.floor(np.log10(norms.min())), np.ceil(np.log10(norms.max()))
+        ax.set_xlim(10.0**low, 10.0 ** max(high, low + 1))
+        ax.tick_params(axis="x", which="minor", labelbottom=False)
     ax.grid(axis="y", color=plots.COLOURS["grey"], alpha=0.3, linewidth=0.6)
     ax.set_xlabel("norm of dL/d parameters (loss per unit)")
     return ax
@@ -187,9 +190,9 @@ def layer_poles(layer, ax=None, *, before=None):
         ax.plot(*ends[1], "o", color=plots.COLOURS["grey"], markersize=3, zorder=2)
         ax.lines[-1].set_label("before")
     (drawn,) = ax.plot(*ends[0], "x", color=plots.COLOURS["vermilion"], markersize=4, zorder=3)
-    if before is not None:
-        drawn.set_label("now")
-        ax.legend(frameon=False, fontsize="small")
+    drawn.set_label("now")
+    ax.axhline(0.5, color="black", linestyle="--", linewidth=0.9, label="half the sampling rate")
+    ax.legend(frameon=False, fontsize="small")
     ax.set_xscale("log")
     ax.set(xlabel="memory (samples)", ylabel="frequency (cycles/sample)")
     return ax
