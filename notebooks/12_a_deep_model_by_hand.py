@@ -134,13 +134,16 @@ assert distance(y_fast, y) < 1e-12
 # The order is reversed, each map has its own adjoint, and *the residual adds what went around*.
 # Each adjoint needs the input of its own map and nothing else:
 #
-# | map | its adjoint applied to $g$ | label |
-# |---|---|---|
-# | GLU | $\left(\sigma(z^{(2)})\, g,\; z^{(1)} \sigma'(z^{(2)})\, g\right)$ | [GLU] |
-# | dense | $W^\top g$; to $W$: $\sum g a^\top$; to $\beta$: $\sum g$ | [LINEAR] |
-# | GELU | $\left(\Phi(s) + s\, \varphi(s)\right) g$ | [GELU] |
-# | convolution | correlations of $g$ with $K$ and with $n$ | [CONV-3, 4] |
-# | norm | $\left(\hat g - \overline{\hat g} - \hat n\, \overline{\hat g \hat n}\right) / \text{spread}$ with $\hat g = \text{scale} \cdot g$ | [NORM] |
+# | map | its adjoint applied to $g$ |
+# |---|---|
+# | GLU | $\left(\sigma(z^{(2)})\, g,\; z^{(1)} \sigma'(z^{(2)})\, g\right)$ |
+# | dense | $W^\top g$; to $W$: $\sum g a^\top$; to $\beta$: $\sum g$ |
+# | GELU | $\left(\Phi(s) + s\, \varphi(s)\right) g$ |
+# | convolution | correlations of $g$ with $K$ and with $n$ [CONV-3, 4] |
+# | norm | $(h - \overline{h} - \hat n\, \overline{h \hat n}) / r$ |
+#
+# Here $h = \text{scale} \cdot g$, $\hat n$ is the normalised signal, $r$ the root of the variance
+# that it was divided by, and the bars are means over the features.
 #
 # In the SSM the gradient to $K$ goes on to the exponents $\Delta A$ and to $\bar B$, both of which
 # depend on $A$ and $\Delta$. Two paths meet, and their gradients add. Last comes the chain rule of
@@ -436,8 +439,8 @@ plots.training(history, max_norm=1.0)
 # ## Look inside
 #
 # `look_inside` goes through a model once and keeps what passes between its parts: the signals, and
-# with the loss's cotangent the gradients to them. First before
-# training; then after it, with the kernels and poles of the first layer.
+# with the loss's cotangent the gradients to them. First the gradients before training; then all after it, with the
+# kernels and poles of the first layer.
 
 
 # %%
@@ -446,7 +449,7 @@ def to_output(y):
     return 2 * (y - y_new[:64]) / y.size
 
 
-plots.inside(look_inside(start, u_new[:64], to_output))
+plots.inside_gradients(look_inside(start, u_new[:64], to_output)).figure
 
 # %%
 first, was = model.layers["blocks.0"].ssm, start.layers["blocks.0"].ssm
