@@ -323,6 +323,13 @@ def test_it_starts_from_hippo(rng):
     assert S4(1, 2, rng=rng, initial="legt").rank == 2
 
 
+@pytest.mark.parametrize("initial", ["legs", "legt"])
+def test_a_new_layer_lies_in_memory_as_a_loaded_one_does(rng, initial):
+    layer = S4(3, 4, rng=rng, initial=initial, bidirectional=True)
+    assert [name for name, a in layer.params.items() if not a.flags.c_contiguous] == []
+    assert S4(3, 4, rng=rng, train_B=False).B.flags.c_contiguous
+
+
 @pytest.mark.parametrize("train_B", [True, False])
 def test_arrays_and_checkpoints(tmp_path, rng, train_B):
     layer = make(rng, dtype="float32", train_B=train_B, bidirectional=True, view="scan")

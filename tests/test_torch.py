@@ -1,4 +1,4 @@
-"""The operator and the layer in PyTorch: gradients by its checker, memory shared with ours.
+"""The operator and the layers in PyTorch: gradients by its checker, memory shared with ours.
 
 Skipped where PyTorch is not installed.
 """
@@ -39,10 +39,14 @@ def tensors(arrays, grad=True):
     ]
 
 
-def module(rng, H=2, N=2, **options):
+#: The layers that have a module.
+KINDS = ("S4D", "S4")
+
+
+def module(rng, H=2, N=2, *, kind="S4D", **options):
     """A layer in double precision whose every parameter matters in a few samples."""
     options = {"dt_min": 0.1, "dt_max": 0.6, "dtype": torch.float64, **options}
-    return interop.S4D(H, N, rng=rng, **options)
+    return getattr(interop, kind)(H, N, rng=rng, **options)
 
 
 def functional(layer, *options, **kwargs):
@@ -83,22 +87,25 @@ def test_gradcheck_from_the_exponent(rng, chunk):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("parameters", "options"),
     [
-        {"view": "chunked"},
-        {"view": "scan", "train_B": True, "discretisation": "tustin"},
-        {"view": "chunked", "train_B": True, "bidirectional": True},
+        (5, {"view": "chunked"}),
+        (6, {"view": "scan", "train_B": True, "discretisation": "tustin"}),
+        (7, {"view": "chunked", "train_B": True, "bidirectional": True}),
+        (7, {"kind": "S4", "view": "chunked", "initial": "legt"}),
+        (6, {"kind": "S4", "view": "scan", "train_B": False}),
+        (8, {"kind": "S4", "view": "chunked", "bidirectional": True}),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("lengths", [None, [5, 3]], ids=["whole", "padded"])
-def test_gradcheck_of_the_layer(rng, options, lengths):
+def test_gradcheck_of_the_layer(rng, parameters, options, lengths):
     layer = module(rng, **options)
     u, state = tensors((rng.standard_normal((2, 2, 5)), rng.standard_normal((2, 2, 2)) + 0j))
     state = None if layer.layer.bidirectional else state
     lengths = lengths and torch.tensor(lengths)
     run, values = functional(layer, lengths=lengths)
-    assert len(values) == 5 + len(options) - 1 - ("discretisation" in options)
+    assert len(values) == parameters
     fast = lengths is not None
     assert torch.autograd.gradcheck(run, (u, state, *values), **STRICT, fast_mode=fast)
 
@@ -134,10 +141,11 @@ def test_exponents_in_double_precision_beside_single(rng):
     assert_close(tuple(a.grad.numpy() for a in given), grads, 0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_layer_gives_our_bits(rng, dtype):
-    ours = layers.S4D(3, 4, dtype=dtype, rng=rng)
-    layer = interop.S4D.from_layer(ours)
+def test_the_layer_gives_our_bits(rng, kind, dtype):
+    ours = getattr(layers, kind)(3, 4, dtype=dtype, rng=rng)
+    layer = getattr(interop, kind).from_layer(ours)
     u = rng.standard_normal((2, 3, 300)).astype(dtype)
     g = rng.standard_normal(u.shape).astype(dtype)
     lengths = [300, 280]
@@ -166,8 +174,9 @@ def test_other_layouts_of_memory(rng):
     assert torch.equal(layer(v, state.conj())[0], layer(v, state.conj().resolve_conj())[0])
 
 
-def test_pieces_and_samples_equal_the_whole(rng):
-    layer = module(rng, 3, 4)
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_and_samples_equal_the_whole(rng, kind):
+    layer = module(rng, 3, 4, kind=kind)
     u = torch.from_numpy(rng.standard_normal((2, 3, 9)))
     whole, last = layer(u)
     head, state = layer(u[..., :4])
@@ -217,6 +226,27 @@ def test_without_gradients_nothing_is_kept(rng):
     layer(u)[0].sum().backward()
     assert [name for name, p in layer.named_parameters() if p.grad is not None] == ["C"]
     assert u.grad is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_layer_is_asked_for_a_cache_only_where_a_gradient_is_wanted(rng, kind, monkeypatch):
+    layer, asked = module(rng, kind=kind), []
+    u = torch.from_numpy(rng.standard_normal((2, 2, 5)))
+    own = layer.layer.forward
+
+    def forward(*args, **options):
+        result = own(*args, **options)
+        asked.append(result[2] is not None)
+        return result
+
+    monkeypatch.setattr(layer.layer, "forward", forward)
+    lengths = torch.tensor([5, 3])
+    with torch.no_grad():
+        found = layer(u, lengths=lengths)
+    wanted = layer(u, lengths=lengths)
+    assert asked == [False, True]
+    for a, b in zip(found, wanted):
+        assert torch.equal(a, b)
 
 
 def test_what_is_kept_belongs_to_pytorch(rng):
@@ -303,10 +333,11 @@ def assert_tied(layer):
         assert np.all(getattr(ours, name) == 3), name
 
 
-def test_memory_is_shared(rng):
-    ours = layers.S4D(2, 3, rng=rng, dtype="float64")
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_is_shared(rng, kind):
+    ours = getattr(layers, kind)(2, 3, rng=rng, dtype="float64", bidirectional=True)
     arrays = dict(ours.params)
-    layer = interop.S4D.from_layer(ours)
+    layer = getattr(interop, kind).from_layer(ours)
     assert layer.layer is ours
     assert_tied(layer)
     assert all(ours.params[name] is a for name, a in arrays.items())
@@ -326,22 +357,34 @@ MOVES = {
 
 @pytest.mark.parametrize("move", MOVES)
 @pytest.mark.parametrize("train_B", [True, False])
-def test_memory_stays_shared(rng, move, train_B):
-    layer = module(rng, train_B=train_B)
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_stays_shared(rng, kind, move, train_B):
+    layer = module(rng, kind=kind, train_B=train_B)
     u = torch.from_numpy(rng.standard_normal((1, 2, 5)))
     y = layer(u)[0].detach()
     moved = MOVES[move](layer)
+    assert type(moved) is type(layer)
     dtype = torch.float32 if "float" in move else torch.float64
-    assert moved.C.dtype == torch.zeros((), dtype=dtype).to(dtype.to_complex()).dtype
+    for name, p in [*moved.named_parameters(), *moved.named_buffers()]:
+        is_complex = name in ("B", "C", "P")
+        assert p.dtype == (dtype.to_complex() if is_complex else dtype), name
     assert moved.layer.dtype == str(dtype).removeprefix("torch.")
     torch.testing.assert_close(moved(u.to(dtype))[0], y.to(dtype), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        y_0, _ = moved.step(u[..., 0].to(dtype))
+    torch.testing.assert_close(y_0, y[..., 0].to(dtype), rtol=1e-5, atol=1e-5)
     assert_tied(moved)
     if moved is not layer:
         assert not bool((layer.D == 0.5).any())
 
 
-def test_state_dict_holds_the_whole_layer(rng):
-    first, second = module(rng, initial="lin"), module(rng, initial="legs")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("train_B", [True, False])
+def test_state_dict_holds_the_whole_layer(rng, kind, train_B):
+    first, second = (
+        module(rng, kind=kind, initial=initial, train_B=train_B) for initial in ("fout", "legs")
+    )
+    assert set(first.state_dict()) == {"B", *first.layer.params}
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
@@ -406,12 +449,15 @@ def test_bad_modules(rng):
     for move, message in [
         (lambda: layer.half(), "dtype is torch.float16; it must be float32 or float64"),
         (lambda: layer.to("meta"), "device is meta; it must be the CPU for S4D"),
+        (lambda: layer.to_empty(device="meta"), "device is meta; it must be the CPU for S4D"),
     ]:
         with pytest.raises(ValueError, match=message):
             move()
         assert torch.equal(layer.C, before)  # nothing was changed on the way
     with pytest.raises(ValueError, match=r"layer is 3; it must be an ssm_manual\.layers\.S4D"):
         interop.S4D.from_layer(3)
+    with pytest.raises(ValueError, match=r"layer is .*; it must be an ssm_manual\.layers\.S4$"):
+        interop.S4.from_layer(layer.layer)
     with pytest.raises(ValueError, match="dtype is 'bfloat16'; it must be one of"):
         interop.S4D(2, 3, dtype=torch.bfloat16)
     ours = layers.S4D(2, 3, rng=rng)
@@ -422,6 +468,7 @@ def test_bad_modules(rng):
     with pytest.raises(ValueError, match=r"C has shape \(2, 3\)"):
         layer.layer  # noqa: B018
     assert repr(interop.S4D(2, 3)) == "S4D(2 features, 3 modes, zoh, float32)"
+    assert repr(interop.S4(2, 3)) == "S4(2 features, 3 modes, rank 1, float32)"
 
 
 # ------------------------------------------------------------------------------------ training

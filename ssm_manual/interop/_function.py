@@ -53,7 +53,7 @@ def wants_grad(*tensors):
 
 
 @torch.compiler.disable  # torch.compile leaves it out of its graph
-def call(forward, backward, **tensors):
+def call(forward, backward, evaluate=None, /, **tensors):
     """``forward(*arrays)[0]`` as tensors, differentiable where a gradient is wanted.
 
     Parameters
@@ -62,12 +62,15 @@ def call(forward, backward, **tensors):
         ``forward(*arrays) -> (outputs, residuals)``, outputs a tuple of arrays or None.
     backward : callable
         ``backward(residuals, cotangents) -> one gradient per argument``, arrays or None.
+    evaluate : callable, optional
+        ``evaluate(*arrays) -> outputs``, which keeps nothing: where no gradient is wanted.
     **tensors
         The arguments by name, or None.
     """
     arrays = [array(name, t) for name, t in tensors.items()]
     if not wants_grad(*tensors.values()):
-        return tuple(tensor(a) for a in forward(*arrays)[0])
+        outputs = forward(*arrays)[0] if evaluate is None else evaluate(*arrays)
+        return tuple(tensor(a) for a in outputs)
     return _Function.apply(forward, backward, arrays, *tensors.values())
 
 

@@ -24,11 +24,13 @@ class Layer:
 
     def _set(self, arrays, B, dtype, view, views):
         real, weight = np.dtype(dtype), np.result_type(dtype, np.complex64)
+        # In C order whatever is given: a copy of a broadcast array would keep the order of its
+        # strides, and a layer that was just made would lie in memory as none that was loaded does.
         self.params = {
-            name: np.array(a, weight if name in _forms.COMPLEX else real)
+            name: np.array(a, weight if name in _forms.COMPLEX else real, order="C")
             for name, a in arrays.items()
         }
-        self._fixed_B = np.array(B, weight)
+        self._fixed_B = np.array(B, weight, order="C")
         self.view = _validate.one_of("view", view, views)
         self._tables = None, None  # of `step`: the discretisation they are of, and they
 
