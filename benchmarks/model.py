@@ -327,9 +327,8 @@ def main():
     results = {"threads": threads(), "features": H, "modes": N}
     results["errors"] = verify(H, N, rivals.get("PyTorch"))
     for name, errors in results["errors"].items():
-        print(
-            f"{name} verified: output off by {errors['output']:.1e}, gradients {errors['gradient']:.1e}"
-        )
+        output, gradient = errors["output"], errors["gradient"]
+        print(f"{name} verified: output off by {output:.1e}, gradients {gradient:.1e}")
     rate = rates(min(seconds, 1))
     print(f"copy {rate[0] / 1e9:.1f} GB/s, matrix products {rate[1] / 1e9:.0f} GFLOP/s")
     results["copy_bytes_per_second"], results["flops"] = rate
