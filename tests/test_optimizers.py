@@ -142,6 +142,14 @@ def test_a_rate_of_zero_leaves_parameter_and_state_alone():
     assert not optimizer.state["velocity"]["frozen"].any()
 
 
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+def test_what_the_groups_have_taken_over_cannot_be_assigned(name):
+    """The groups would keep the old value, and the history would show the new one."""
+    optimizer = AdamW({"w": np.ones(2)})
+    with pytest.raises(AttributeError):
+        setattr(optimizer, name, 0.5)
+
+
 def test_numbers_without_axes_are_updated_too():
     params = {"log_dt": np.array(1.0), "D": np.array(1 + 1j)}
     SGD(params, lr=0.5).step({"log_dt": np.array(2.0), "D": np.array(2 - 2j)})

@@ -31,14 +31,24 @@ class _Optimizer:
         for name, a in params.items():
             _check_parameter(name, a)
         self.params = params
-        self.lr = _validate.real_number("lr", lr, minimum=0)
-        self.weight_decay = _validate.real_number("weight_decay", weight_decay, minimum=0)
+        self._lr = _validate.real_number("lr", lr, minimum=0)
+        self._weight_decay = _validate.real_number("weight_decay", weight_decay, minimum=0)
         self.groups = assign(params, self.lr, self.weight_decay, groups)
         self.updates = 0
         self.state = {
             slot: {name: np.zeros_like(_real(a)) for name, a in params.items()}
             for slot in self._slots
         }
+
+    @property
+    def lr(self):
+        """The learning rate; fixed, since the groups have theirs from it: a schedule scales all."""
+        return self._lr
+
+    @property
+    def weight_decay(self):
+        """The weight decay; fixed, since the groups have theirs from it."""
+        return self._weight_decay
 
     def __repr__(self):
         return f"{type(self).__name__}({len(self.params)} parameters, lr {self.lr:g})"
