@@ -505,8 +505,8 @@ print("the two lags that count most:", sorted(found))
 assert found == {0, LAG}
 
 # %% [markdown]
-# Nobody told the model which two samples to multiply. The exact zeros to the right of time 64 are
-# no small numbers: there is no path.
+# Nobody told the model which two samples to multiply. For samples later than time 64 the cell finds
+# exact zeros, not small numbers: there is no path.
 #
 # ## Exercise 1: another norm
 #
