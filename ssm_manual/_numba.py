@@ -15,8 +15,6 @@ Design
 """
 
 import functools
-import hashlib
-import pathlib
 import threading
 import warnings
 
@@ -25,20 +23,15 @@ import numpy as np
 from numba.core import event as _event
 from numba.extending import overload
 
+from ssm_manual._sources import source_hash
+
 prange = numba.prange
 
 _cache_warning_given = False
 _parallel_lock = threading.Lock()
 
 
-@functools.cache
-def _sources():
-    """A hash of the package's files: a kernel depends on helpers from other files too."""
-    digest = hashlib.sha256()
-    folder = pathlib.Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+_sources = functools.cache(source_hash)
 
 
 def _decorate(function, **options):

@@ -3,7 +3,6 @@
 Nothing above `set_environment` may import numba, which reads its environment when it is imported.
 """
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -20,15 +19,12 @@ DATA = Path(__file__).resolve().parent / "data"
 PACKAGE = Path(importlib.util.find_spec("ssm_manual").origin).parent
 
 
-def source_hash(package=PACKAGE):
-    """A name for the state of the sources.
-
-    A cached kernel notices edits in its own file, not in the files that it imports from.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+def _source_hash():
+    """`ssm_manual._sources.source_hash`, loaded without its package, which imports numba."""
+    spec = importlib.util.spec_from_file_location("_sources", PACKAGE / "_sources.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.source_hash()
 
 
 def set_environment():
@@ -37,7 +33,7 @@ def set_environment():
     home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     home = Path(home) if home else Path.home() / ".cache"
     try:
-        folder = home / "ssm_manual-tests" / source_hash()
+        folder = home / "ssm_manual-tests" / _source_hash()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         folder.touch()
         for other in folder.parent.iterdir():  # what no run has used for two days

@@ -4,13 +4,16 @@ Each test runs a fresh interpreter: caches, threads and the compiler's switches 
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import PACKAGE, run_python, source_hash
+from conftest import PACKAGE, run_python
+
+from ssm_manual._sources import NO_KERNELS, source_hash
 
 SCAN = """
 import hashlib
@@ -285,7 +288,22 @@ def test_the_tests_know_the_state_of_the_sources(tmp_path):
     (package / "a.py").write_text("x = 2\n")
     second = source_hash(package)
     (package / "a.py").rename(package / "b.py")
-    assert len({first, second, source_hash(package)}) == 3
+    third = source_hash(package)
+    assert len({first, second, third}) == 3
+    (package / "tasks").mkdir()
+    (package / "tasks" / "c.py").write_text("x = 1\n")
+    assert source_hash(package) == third  # no kernels there
+
+
+def test_folders_said_to_have_no_kernels_have_none():
+    """Nothing there is compiled, and no file that is compiled takes anything from there."""
+    folders = "|".join(NO_KERNELS)
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        if path.relative_to(PACKAGE).parts[0] in NO_KERNELS:
+            assert not re.search(r"_jit|\bjit\b|njit", text), path
+        elif "_numba" in text:
+            assert not re.search(rf"^(from|import) ssm_manual\.({folders})\b", text, re.M), path
 
 
 def test_cached_code_does_not_outlive_a_change_of_a_helper(tmp_path):
