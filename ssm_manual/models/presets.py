@@ -9,7 +9,7 @@ from ssm_manual.layers import _makers
 from ssm_manual.models import _sequence_parts
 from ssm_manual.models.sequence import SequenceModel
 
-__all__ = ["ORIGINAL_COUNTS", "PRESETS", "count_parameters", "preset"]
+__all__ = ["ORIGINAL_COUNTS", "PRESETS", "count_parameters", "parameter_count", "preset"]
 
 
 def _gated(d_model, n_layers):
@@ -96,8 +96,35 @@ def count_parameters(name, d_input, d_output, **options):
     >>> count_parameters("xlarge", 1, 1)
     129639425
     """
-    given = _DEFAULTS | _chosen(name, options)
-    given = _sequence_parts.checked(d_input, given.pop("d_model"), d_output, **given)
+    return parameter_count(d_input, d_output=d_output, **_chosen(name, options))
+
+
+def parameter_count(d_input, d_model, d_output, n_layers, **options):
+    """The number of parameters of any `SequenceModel`, from their shapes: nothing is formed.
+
+    Parameters
+    ----------
+    d_input, d_model, d_output, n_layers, **options
+        As of `SequenceModel`, without ``dtype`` and ``rng``.
+
+    Returns
+    -------
+    int
+        Real numbers; a complex one counts twice.
+
+    Raises
+    ------
+    ValueError
+        As of `SequenceModel`.
+
+    Examples
+    --------
+    >>> parameter_count(1, 64, 10, 2, block="lstm")
+    67210
+    """
+    for key in options:
+        _validate.one_of("an option", key, tuple(_DEFAULTS))
+    given = _sequence_parts.checked(d_input, d_model, d_output, n_layers, **_DEFAULTS | options)
     return _makers.count(_sequence_parts.shapes(given))
 
 

@@ -111,8 +111,8 @@ class Epochs:
                 run.best_params = {name: a.copy() for name, a in self.model.params.items()}
         else:
             run.waited += 1
-            if run.waited >= early_stopping.patience:
-                run.reason = "early_stopping"
+        if run.waited >= early_stopping.patience or early_stopping.reached(value):
+            run.reason = "early_stopping"
 
     def _evaluate(self, name, data, watched):
         rng = np.random.default_rng([self.seed, EVALUATION])

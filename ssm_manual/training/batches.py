@@ -193,4 +193,5 @@ def count(data):
     tuple
     """
     batches = len(data) if hasattr(data, "__len__") else None
-    return batches, getattr(data, "items", None) if isinstance(data, Batches) else None
+    items = getattr(data, "items", None)
+    return batches, items if isinstance(items, int) else None

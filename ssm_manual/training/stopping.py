@@ -23,6 +23,8 @@ class EarlyStopping:
         Whether small or large values are good.
     min_change : float
         A new best is better than the last one by more than this.
+    enough : float, optional
+        Stop at once when the metric is as good as this, or better.
     restore : bool
         Whether the model ends with the parameters of its best epoch rather than those of its last.
 
@@ -37,6 +39,7 @@ class EarlyStopping:
     mode: str = "min"
     min_change: float = 0.0
     restore: bool = True
+    enough: float | None = None
 
     def __post_init__(self):
         _validate.integer("patience", self.patience, minimum=1)
@@ -45,6 +48,8 @@ class EarlyStopping:
         _validate.one_of("mode", self.mode, ("min", "max"))
         _validate.real_number("min_change", self.min_change, minimum=0)
         _validate.flag("restore", self.restore)
+        if self.enough is not None:
+            _validate.real_number("enough", self.enough)
 
     def better(self, value, best):
         """Whether ``value`` is a new best; NaN never is.
@@ -64,3 +69,19 @@ class EarlyStopping:
             return not math.isnan(value)
         gain = best - value if self.mode == "min" else value - best
         return gain > self.min_change
+
+    def reached(self, value):
+        """Whether ``value`` is as good as ``enough``; never where that is None, and NaN never is.
+
+        Parameters
+        ----------
+        value : float
+            Of this epoch.
+
+        Returns
+        -------
+        bool
+        """
+        if self.enough is None:
+            return False
+        return value <= self.enough if self.mode == "min" else value >= self.enough

@@ -1,0 +1,401 @@
+"""What a task is: its data in three parts, settings fixed before training, and how it is scored.
+
+The protocol, the same for every task and every model:
+
+* Data comes in three parts that share no item. The model is fitted to ``train``. What is chosen
+  (learning rates, widths, the epoch whose parameters are kept) is chosen on ``validation``. The
+  ``test`` part is `Sealed`: it is opened once, after training, and a second time is an error.
+* Settings stand in the task's file before a run begins. ``Task.candidates`` lists those that they
+  were chosen from, on validation parts alone, of a seed that no reported run has.
+* A rival (an LSTM, an RNN) gets the same data, the same number of updates and as many parameters,
+  to within what one unit of width changes, and learning rates of its own, chosen in the same way.
+* All random numbers follow from the seed: data, initial parameters, order of items, dropout.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+from ssm_manual import _validate
+
+__all__ = [
+    "CHOICE_SEED",
+    "MODELS",
+    "Fresh",
+    "Option",
+    "Parts",
+    "Score",
+    "Sealed",
+    "Settings",
+    "Task",
+]
+
+#: What a task can be given to: blocks of `models.SequenceModel`.
+MODELS = ("s4d", "s4", "lstm", "rnn")
+
+#: The seed with which settings are chosen; reported runs have others.
+CHOICE_SEED = 1000
+
+
+class Sealed:
+    """A test part: it can be opened once.
+
+    Parameters
+    ----------
+    data : Batches, callable or iterable
+        See `ssm_manual.training.batches`.
+
+    Examples
+    --------
+    >>> sealed = Sealed([1, 2])
+    >>> sealed.open()
+    [1, 2]
+    >>> sealed.open()
+    Traceback (most recent call last):
+    RuntimeError: the test part has been opened before; what it told then may have been used
+    """
+
+    def __init__(self, data):
+        self._data, self._opened = data, False
+
+    def open(self):
+        """The data.
+
+        Returns
+        -------
+        Batches, callable or iterable
+
+        Raises
+        ------
+        RuntimeError
+            If it has been opened before.
+        """
+        if self._opened:
+            raise RuntimeError(
+                "the test part has been opened before; what it told then may have been used"
+            )
+        self._opened = True
+        return self._data
+
+
+class Fresh:
+    """Training data without end: every epoch draws its own items.
+
+    Parameters
+    ----------
+    draw : callable
+        ``draw(rng, batch_size) -> (u, target)``, with lengths and weights behind them if there are
+        any, see `training.Batch`.
+    batches : int
+        Batches of an epoch.
+    batch_size : int
+        Items of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tosses = Fresh(lambda rng, n: (rng.integers(0, 2, n), np.zeros(n)), batches=3, batch_size=2)
+    >>> [u.tolist() for u, _ in tosses(0, np.random.default_rng(0))]
+    [[1, 1], [1, 0], [0, 0]]
+    """
+
+    def __init__(self, draw, *, batches, batch_size):
+        self.draw = draw
+        self.batches = _validate.integer("batches", batches, minimum=1)
+        self.batch_size = _validate.integer("batch_size", batch_size, minimum=1)
+
+    def __len__(self):
+        return self.batches
+
+    @property
+    def items(self):
+        """Items of an epoch."""
+        return self.batches * self.batch_size
+
+    def __call__(self, epoch, rng):
+        """The batches of an epoch; see `ssm_manual.training.batches`."""
+        for _ in range(self.batches):
+            yield self.draw(rng, self.batch_size)
+
+
+class Parts(NamedTuple):
+    """The data of one seed.
+
+    Attributes
+    ----------
+    train : Batches or Fresh
+        Both have as many batches in every epoch.
+    validation : Batches
+        Looked at after every epoch.
+    test : Sealed
+        Looked at once.
+    """
+
+    train: Any
+    validation: Any
+    test: Sealed
+
+
+class Score(NamedTuple):
+    """How well something that was not trained by us does on the test part.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``"seasonal naive"``.
+    value : float
+        In the task's metric.
+    note : str
+        What it does, or how its settings were chosen.
+    """
+
+    name: str
+    value: float
+    note: str = ""
+
+
+class Option(NamedTuple):
+    """A number that makes one task several, such as a delay.
+
+    Attributes
+    ----------
+    default : int
+    help : str
+        What it is, for ``--help``.
+    minimum, maximum : int
+        Both admissible.
+    """
+
+    default: int
+    help: str
+    minimum: int = 1
+    maximum: int = 10**6
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything about a model and its training that is chosen.
+
+    Attributes
+    ----------
+    d_model : int or None
+        Width; None: the one whose number of parameters comes nearest to that of the task's S4D.
+    n_layers : int
+        Blocks.
+    options : dict
+        Further options of `SequenceModel`, such as ``modes``, ``mixer``, ``dropout``,
+        ``layer_options``.
+    lr : float
+        Largest learning rate of AdamW.
+    ssm_lr : float or None
+        Of the parameters of the dynamics (`training.SSM_PARAMETERS`), which do not decay; None:
+        as `training.ssm_groups`.
+    weight_decay : float
+        Of all other parameters.
+    epochs : int
+        Passes over ``train``, or as many epochs of fresh items.
+    warmup : float
+        Share of all updates until the learning rate is at its largest; then half a cosine to 0.
+    max_norm : float or None
+        Limit of the gradients' global norm.
+    enough : float or None
+        Training ends with the first epoch whose validation metric is at least as good as this.
+    frozen : callable or None
+        ``frozen(name) -> bool``: parameters that are not trained.
+    """
+
+    d_model: int | None
+    n_layers: int
+    options: dict = field(default_factory=dict)
+    lr: float = 0.003
+    ssm_lr: float | None = None
+    weight_decay: float = 0.01
+    epochs: int = 10
+    warmup: float = 0.1
+    max_norm: float | None = 1.0
+    enough: float | None = None
+    frozen: Callable[[str], bool] | None = None
+
+
+class Task:
+    """One task; a subclass says what is asked and draws the data.
+
+    Class attributes
+    ----------------
+    ``name`` (as on the command line), ``title``, ``summary`` (one line), ``description`` (what is
+    asked and the protocol, for ``--help``), ``options`` (``{name: Option}``), ``models``,
+    ``loss`` and ``loss_options`` (of `Trainer`), ``metric`` (a key of ``metrics()``, or
+    ``"loss"``), ``metric_label`` (for axes and tables, with its unit), ``higher_is_better``,
+    ``percent`` (whether the metric is a share, shown in percent).
+
+    Parameters
+    ----------
+    quick : bool
+        A smaller task and fewer epochs: a first look within seconds.
+    **options : int
+        Of those in ``options``.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown or out of its range.
+    """
+
+    name = title = summary = description = ""
+    options: ClassVar[dict] = {}
+    models = MODELS
+    loss = "softmax_cross_entropy"
+    loss_options: ClassVar[dict] = {}
+    metric, metric_label = "accuracy", "accuracy (share of items)"
+    higher_is_better = True
+    percent = True
+
+    def __init__(self, *, quick=False, **options):
+        self.quick = _validate.flag("quick", quick)
+        for name in options:
+            _validate.one_of(f"an option of {self.name}", name, tuple(self.options))
+        self.chosen = {}
+        for name, option in self.options.items():
+            value = options.get(name)
+            self.chosen[name] = _validate.integer(
+                name,
+                option.default if value is None else value,
+                minimum=option.minimum,
+                maximum=option.maximum,
+            )
+
+    # --------------------------------------------------------------------- what a subclass defines
+
+    def parts(self, seed):
+        """The data.
+
+        Parameters
+        ----------
+        seed : int
+
+        Returns
+        -------
+        Parts
+        """
+        raise NotImplementedError
+
+    def shape(self):
+        """Options of `SequenceModel` that the task dictates.
+
+        Returns
+        -------
+        dict
+            ``d_input``, ``d_output``, ``task``, and for example ``encoder``.
+        """
+        raise NotImplementedError
+
+    def settings(self, model):
+        """What has been chosen for a model.
+
+        Parameters
+        ----------
+        model : str
+            One of ``models``.
+
+        Returns
+        -------
+        Settings
+        """
+        raise NotImplementedError
+
+    def metrics(self):
+        """Metrics for validation and test, see `Trainer`.
+
+        Returns
+        -------
+        dict
+        """
+        return {}
+
+    # ----------------------------------------------------------------- what a subclass may override
+
+    def candidates(self, model):
+        """Settings that were compared on validation, ``settings(model)`` among them.
+
+        Parameters
+        ----------
+        model : str
+
+        Returns
+        -------
+        tuple of Settings
+        """
+        return (self.settings(model),)
+
+    def goal(self):
+        """What a model should reach on the test part, and what needs no model at all.
+
+        Returns
+        -------
+        dict of float
+            ``{label: value}`` in the task's metric, such as ``{"goal": 0.99, "chance": 0.5}``.
+        """
+        return {}
+
+    def fit(self, trainer, parts, settings, *, early_stopping, progress):
+        """Train. A task with a curriculum overrides this.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        parts : Parts
+            Whose test part stays sealed.
+        settings : Settings
+        early_stopping : EarlyStopping
+            Keeps the parameters of the best epoch on validation.
+        progress : bool or None
+            As of `Trainer.fit`.
+        """
+        trainer.fit(
+            parts.train,
+            epochs=settings.epochs,
+            validation=parts.validation,
+            early_stopping=early_stopping,
+            progress=progress,
+        )
+
+    def rivals(self, parts, test):
+        """Answers that need no training of ours.
+
+        Parameters
+        ----------
+        parts : Parts
+        test : Batches
+            The opened test part.
+
+        Returns
+        -------
+        tuple of Score
+        """
+        return ()
+
+    def further(self, model, test):
+        """Further figures of a trained model on the test part.
+
+        Parameters
+        ----------
+        model : SequenceModel
+        test : Batches
+            The opened test part.
+
+        Returns
+        -------
+        dict of float
+        """
+        return {}
+
+    def draw(self, runs, ax):
+        """What the task looks like, with the answers of trained models.
+
+        Parameters
+        ----------
+        runs : list of Run
+            See `ssm_manual.tasks.training_run`; ``run.model`` is trained, ``run.test`` opened.
+        ax : matplotlib.axes.Axes
+        """
+        raise NotImplementedError
