@@ -3,6 +3,7 @@
 import numpy as np
 
 from ssm_manual._version import __version__
+from ssm_manual.cli import _output
 
 #: At most so many losses of a channel are written to the JSON file.
 LOSSES_WRITTEN = 500
@@ -38,7 +39,7 @@ def table(results):
                 settings.pop() if len(settings) == 1 else "chosen for each channel",
             )
         )
-    lines += ["", *_columns(rows, right=(3, 4, 5)), ""]
+    lines += ["", *_output.columns(rows, right=(3, 4, 5)), ""]
     if len(results) > 1:
         for result in results:
             score = result.score()
@@ -106,17 +107,6 @@ def _by_method(results):
 
 def _mean(scores, name):
     return float(np.mean([getattr(score, name) for score in scores]))
-
-
-def _columns(rows, right):
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return [
-        "  ".join(
-            cell.rjust(w) if i in right else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _pairs(value):

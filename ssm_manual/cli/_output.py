@@ -11,6 +11,7 @@ __all__ = [
     "check_model",
     "check_outputs",
     "check_writable",
+    "columns",
     "write_figure",
     "write_json",
 ]
@@ -78,3 +79,15 @@ def write_figure(path, figure):
     """Save a Matplotlib figure, atomically, in the format that the name ends in."""
     suffix = os.path.splitext(path)[1].lower().lstrip(".")
     write_atomically(path, lambda file: figure.savefig(file, format=suffix))
+
+
+def columns(rows, right):
+    """Rows of text as lines in columns; those numbered in ``right`` are flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]

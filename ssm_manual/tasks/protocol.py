@@ -12,6 +12,7 @@ The protocol, the same for every task and every model:
 * All random numbers follow from the seed: data, initial parameters, order of items, dropout.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -223,8 +224,10 @@ class Task:
     Class attributes
     ----------------
     ``name`` (as on the command line), ``title``, ``summary`` (one line), ``description`` (what is
-    asked and the protocol, for ``--help``), ``options`` (``{name: Option}``), ``models``,
-    ``loss`` and ``loss_options`` (of `Trainer`), ``metric`` (a key of ``metrics()``, or
+    asked and the protocol, for ``--help``), ``options`` (``{name: Option}``), ``models`` (what can
+    be trained: names of `MODELS`, or the task's own, whose settings name a ``block``), ``beside``
+    (those that a model is compared with where nothing is said), ``needs_data`` (of a task on a
+    user's files: what they are, for ``--help``), ``loss`` and ``loss_options`` (of `Trainer`), ``metric`` (a key of ``metrics()``, or
     ``"loss"``), ``metric_label`` (for axes and tables, with its unit), ``higher_is_better``,
     ``percent`` (whether the metric is a share, shown in percent).
 
@@ -232,26 +235,34 @@ class Task:
     ----------
     quick : bool
         A smaller task and fewer epochs: a first look within seconds.
+    data : sequence of path_like, optional
+        The user's files, of a task that needs some.
     **options : int
         Of those in ``options``.
 
     Raises
     ------
     ValueError
-        If an option is unknown or out of its range.
+        If an option is unknown or out of its range, or files are missing or not wanted.
     """
 
     name = title = summary = description = ""
     options: ClassVar[dict] = {}
     models = MODELS
+    beside = ("lstm",)
+    needs_data = ""
     loss = "softmax_cross_entropy"
     loss_options: ClassVar[dict] = {}
     metric, metric_label = "accuracy", "accuracy (share of items)"
     higher_is_better = True
     percent = True
 
-    def __init__(self, *, quick=False, **options):
+    def __init__(self, *, quick=False, data=None, **options):
         self.quick = _validate.flag("quick", quick)
+        if bool(data) != bool(self.needs_data):
+            wanted = self.needs_data or f"None, for {self.name} draws its own"
+            raise ValueError(f"data is {_validate.show(data)}; it must be {wanted}")
+        self.data = [data] if isinstance(data, (str, os.PathLike)) else data
         for name in options:
             _validate.one_of(f"an option of {self.name}", name, tuple(self.options))
         self.chosen = {}
