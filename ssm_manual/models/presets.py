@@ -120,7 +120,7 @@ def parameter_count(d_input, d_model, d_output, n_layers, **options):
     Examples
     --------
     >>> parameter_count(1, 64, 10, 2, block="lstm")
-    67210
+    66954
     """
     for key in options:
         _validate.one_of("an option", key, tuple(_DEFAULTS))

@@ -223,13 +223,25 @@ class Task:
 
     Class attributes
     ----------------
-    ``name`` (as on the command line), ``title``, ``summary`` (one line), ``description`` (what is
-    asked and the protocol, for ``--help``), ``options`` (``{name: Option}``), ``models`` (what can
-    be trained: names of `MODELS`, or the task's own, whose settings name a ``block``), ``beside``
-    (those that a model is compared with where nothing is said), ``needs_data`` (of a task on a
-    user's files: what they are, for ``--help``), ``loss`` and ``loss_options`` (of `Trainer`), ``metric`` (a key of ``metrics()``, or
-    ``"loss"``), ``metric_label`` (for axes and tables, with its unit), ``higher_is_better``,
-    ``percent`` (whether the metric is a share, shown in percent).
+    name, title, summary, description : str
+        The name on the command line; a few words; one line; what is asked and the protocol, for
+        ``--help``.
+    options : dict
+        ``{name: Option}``.
+    needs_data : str
+        Of a task on a user's files: what they are, for ``--help``. Otherwise empty.
+    models : tuple of str
+        What can be trained: names of `MODELS`, or the task's own, whose settings name a ``block``.
+    beside : tuple of str
+        Those that a model is compared with where nothing is said.
+    loss, loss_options
+        Of `Trainer`.
+    metric : str
+        A key of ``metrics()``, or ``"loss"``: what decides.
+    metric_label : str
+        For axes and tables, with its unit.
+    higher_is_better, percent : bool
+        Of the metric; ``percent``: it is a share, shown in percent.
 
     Parameters
     ----------

@@ -23,10 +23,10 @@ class EarlyStopping:
         Whether small or large values are good.
     min_change : float
         A new best is better than the last one by more than this.
-    enough : float, optional
-        Stop at once when the metric is as good as this, or better.
     restore : bool
         Whether the model ends with the parameters of its best epoch rather than those of its last.
+    enough : float, optional
+        Stop at once when the metric is as good as this, or better.
 
     Raises
     ------
