@@ -32,6 +32,18 @@ NAMES = (("x", "y"), ("x_train", "y_train"))
 #: More classes than this are no classes: pixels taken for labels, say.
 MOST_CLASSES = 1000
 
+#: What `zipfile` raises of archives that are none, damaged, encrypted or compressed otherwise; an
+#: `OSError` where a damaged one sends it to a place before the beginning.
+MALFORMED = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    UnicodeDecodeError,
+    zlib.error,
+)
+
 _BLOCK = 1 << 20
 
 
@@ -139,7 +151,7 @@ def read_npz(path):
                     "or x_train and y_train"
                 )
             x, y = (_npy(path, archive, archive.getinfo(names[key])) for key in pair)
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except MALFORMED as error:
         raise ValueError(f"{path}: is no readable .npz archive ({error})") from None
     return _checked(x, f"{path}, {pair[0]}", y, f"{path}, {pair[1]}")
 
@@ -216,8 +228,8 @@ def _paths(data):
     fits = isinstance(given, (list, tuple)) and len(given) in (1, 2)
     if not fits or not all(isinstance(path, (str, os.PathLike)) for path in given):
         raise ValueError(
-            f"data is {_validate.show(data)}; it must be the path of an .npz archive, or the paths "
-            "of two IDX files, images and labels"
+            f"data is {_validate.show(data)}; it must be an .npz archive, or two IDX files, images "
+            "and labels"
         )
     return [os.fspath(path) for path in given]
 

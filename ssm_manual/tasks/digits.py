@@ -101,14 +101,23 @@ class SequentialDigits(protocol.Task):
 
     def candidates(self, model):
         """What was compared; see `protocol.Task`."""
+        # On the validation part, best epoch: S4D 99.7 %, with less dropout 99.3 %, and causal
+        # 99.0 %; before that, without learned positions, 98.7 %, and with steps from 0.001 to 0.1
+        # 98.7 % too. LSTM 98.0 % at 0.003, and 97.7 % at 0.01. One digit is 0.33 %.
         size = {"n_layers": 2, "epochs": 3 if self.quick else 30}
         if model in ("lstm", "rnn"):
-            rates = (0.01,) if self.quick else (0.01, 0.003)
-            return tuple(Settings(None, options={"dropout": 0.1}, lr=lr, **size) for lr in rates)
-        options = {"modes": 8, "dropout": 0.1, "layer_options": {"dt_min": 0.01, "dt_max": 0.5}}
+            rates = (0.01,) if self.quick else (0.003, 0.01)
+            return tuple(Settings(None, options={"dropout": 0.2}, lr=lr, **size) for lr in rates)
+
+        def made(width=64, lr=0.003, dropout=0.2, bidirectional=True, **more):
+            # a row of pixels is 8 samples: steps of 0.01 to 0.5, memories of 4 to 200 of them
+            steps = {"bidirectional": bidirectional, "dt_min": 0.01, "dt_max": 0.5}
+            options = {"modes": 8, "dropout": dropout, "layer_options": steps, **more}
+            return Settings(width, options=options, lr=lr, **size)
+
         if self.quick:
-            return (Settings(32, options=options, lr=0.01, **size),)
-        return (Settings(64, options=options, **size),)
+            return (made(32, 0.01, 0.1, False),)
+        return made(), made(dropout=0.1), made(dropout=0.1, bidirectional=False)
 
     def metrics(self):
         """Share of digits that are named rightly."""

@@ -14,9 +14,6 @@ __all__ = ["SequentialMNIST", "labelled_images", "nearest_neighbours"]
 #: Of all images used, the share that validation has, and the test.
 SHARE = 0.1
 
-#: Images of a batch.
-BATCH = 32
-
 #: Of which the validation part chooses.
 NEIGHBOURS = (1, 3, 5)
 
@@ -101,15 +98,18 @@ class SequentialMNIST(protocol.Task):
     )
     options: ClassVar[dict] = {"items": Option(10_000, "images that are used, at most", minimum=50)}
     metric_label = "accuracy (share of images)"
-    data_file = True
+    needs_data = (
+        "an .npz archive (x and y, or x_train and y_train), or two IDX files, images and labels, "
+        ".gz or not"
+    )
 
     def __init__(self, *, quick=False, data=None, **options):
         super().__init__(quick=quick, data=data, **options)
-        self.images, self.labels = _idx.read(data)
-        if len(self.images) < self.options["items"].minimum:
+        self.images, self.labels = _idx.read(self.data)
+        least = self.options["items"].minimum
+        if len(self.images) < least:
             raise ValueError(
-                f"data is {data!r} with {len(self.images)} images; there must be at least "
-                f"{self.options['items'].minimum}"
+                f"{self.data[0]}: holds {len(self.images)} images; there must be at least {least}"
             )
         if self.quick:
             self.images = _halved(self.images)
@@ -120,7 +120,9 @@ class SequentialMNIST(protocol.Task):
         tenth = round(SHARE * used)
         chosen = _images.split(len(self.images), seed, validation=tenth, test=tenth, used=used)
         train, validation, test = ((self.images[i], self.labels[i]) for i in chosen)
-        return _images.parts(train, validation, test, batch_size=BATCH, vary=True)
+        return _images.parts(
+            train, validation, test, batch_size=16 if self.quick else 32, vary=not self.quick
+        )
 
     def shape(self):
         """One pixel in, a class for each label out, and a learned vector for the place."""
