@@ -118,7 +118,8 @@ def test_images_are_moved_turned_and_resized(rng, shape):
         expected = np.rot90(images, axes=(1, 2))
         np.testing.assert_allclose(turned(images, angle=np.pi / 2), expected, atol=1e-12)
     np.testing.assert_allclose(turned(images, angle=np.pi), images[:, ::-1, ::-1], atol=1e-12)
-    assert np.all(turned(images, move=(0, 50), dark=2.0) == 2)
+    for move in ((0, 50), (0, -50), (50, 0), (-50, 0)):
+        assert np.all(turned(images, move=move, dark=2.0) == 2)
 
 
 def test_between_pixels_and_twice_the_size():
