@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ssm_manual import _validate
 from ssm_manual._plot_dense import hippo_experiment, hippo_experiments
+from ssm_manual._plot_deep import deep_denoising
 from ssm_manual._plot_hippo import (
     hippo_memory,
     initial_kernels,
@@ -356,6 +357,8 @@ def applied(before, after, rate=None, *, start=0, length=None, envelopes=None):
 def denoising(result, longest=2000):
     """The signal, poles, kernel, frequency response and losses of one comparison.
 
+    Of a deep model: the signal, what it weighs at a peak and on a flat stretch, scores and losses.
+
     Parameters
     ----------
     result : ssm_manual.tasks.denoising.Comparison
@@ -367,14 +370,16 @@ def denoising(result, longest=2000):
     -------
     matplotlib.figure.Figure
     """
+    held_out = slice(result.start, result.clean.size - result.lookahead)
+    held_out = slice(held_out.start, min(held_out.stop, held_out.start + longest))
+    if result.initial_A_bar is None:
+        return deep_denoising(result, held_out)
     figure_ = figure(11.0, 6.4)
     axes = figure_.subplot_mosaic(
         [["signal"] * 4, ["poles", "kernel", "response", "loss"]],
         height_ratios=(1.1, 1.0),
         width_ratios=(1.15, 1, 1, 1),
     )
-    held_out = slice(result.start, result.clean.size - result.lookahead)
-    held_out = slice(held_out.start, min(held_out.stop, held_out.start + longest))
     traces = {name: getattr(result, name)[held_out] for name in ("noisy", "clean", "restored")}
     signals(traces, result.rate, axes["signal"], start=result.start)
     score = result.score()

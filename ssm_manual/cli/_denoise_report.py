@@ -11,8 +11,6 @@ LOSSES_WRITTEN = 500
 
 def table(results):
     """The comparison as text: means over the channels, the best method first, the model marked."""
-    from ssm_manual.tasks.denoising import METHOD
-
     first = results[0]
     rate = "" if first.rate is None else f" at {first.rate:g} Hz"
     held_out = first.clean.size - first.lookahead - first.start
@@ -30,7 +28,7 @@ def table(results):
         settings = {score.settings for score in scores}
         rows.append(
             (
-                "*" if scores[0].method == METHOD else "",
+                "*" if scores[0].method == first.method else "",
                 scores[0].method,
                 "yes" if scores[0].causal else "no",
                 f"{snr - gain:.2f} dB",
@@ -92,12 +90,16 @@ def _channel(result):
             "values": result.losses[::step].tolist(),
             "unit": "mean e^2 / power of the clean training part",
         },
-        "model": {
-            "repr": repr(result.model),
-            "initial_A_bar": _pairs(result.initial_A_bar),
-            **{name: _pairs(value) for name, value in result.model.params.items()},
-        },
+        "model": {"repr": repr(result.model), **_poles(result)},
     }
+
+
+def _poles(result):
+    """The diagonal SSM's parameters; a deep model's thousands are for --save."""
+    if result.initial_A_bar is None:
+        return {}
+    parameters = {name: _pairs(value) for name, value in result.model.params.items()}
+    return {"initial_A_bar": _pairs(result.initial_A_bar), **parameters}
 
 
 def _by_method(results):

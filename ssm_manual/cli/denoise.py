@@ -14,6 +14,7 @@ DESCRIPTION = """\
 Add white noise to a clean signal and learn to remove it again: a diagonal state-space model,
 trained by plain gradient descent on gradients derived by hand, beside the filters that one would
 use instead. Without options: a sum of random sinusoids, a table, and a figure denoise.png.
+--model deep adds a small network of two S4D blocks, trained by AdamW.
 """
 
 EPILOG = """\
@@ -29,6 +30,11 @@ what happens
              --noise-snr where the held-out part is stronger or weaker than the training part.
   causal     "yes" means that a method looks no further ahead than --lookahead allows. The others
              see the whole signal, future included.
+  deep       --model deep reads in both directions: it sees the whole signal ("no"). With
+             --lookahead K, were it 0, it is causal and waits K samples. Every update has fresh
+             noise on 16 stretches of the training part, a little slower or faster, weaker or
+             stronger, higher or lower. It takes half a minute a channel where the diagonal SSM
+             takes a second.
   modes      bptt and convolution follow the gradient of the loss, by the recurrence backwards in
              time and by the kernel; windowed cuts it every --window steps; one_step drops all
              memory from it. The last two are not gradients of the loss.
@@ -38,26 +44,30 @@ examples
   ssm-manual denoise --signal ecg --lookahead 8         a filter that may wait 8 samples
   ssm-manual denoise --signal eeg --noise-snr 0         four channels, one by one
   ssm-manual denoise --signal voice.wav --poles 32      your own recording (.csv, .npy, .wav)
+  ssm-manual denoise --signal ecg --model deep          blocks of S4D, which see the whole signal
+  ssm-manual denoise --signal ecg --model deep --lookahead 8
+                                                        the same, causal: it waits 8 samples
   ssm-manual denoise --mode one_step --json run.json    a direction that is not the gradient
   ssm-manual denoise --signal voice.wav --save voice.safetensors
                                                         keep the filter; then, for noisy ones:
   ssm-manual apply voice.safetensors noisy.wav --out restored.wav
   ssm-manual denoise --reproduce                        a published run, number by number
 
-The protocol is documented in ssm_manual.tasks.denoising, the model in
-ssm_manual.models.DiagonalSSM.
+The protocol is documented in ssm_manual.tasks.denoising, the models in
+ssm_manual.models.DiagonalSSM and ssm_manual.tasks.deep_filter.
 """
 
 #: What the options stand for when they are not given; None in the parser tells the two apart.
 DEFAULTS = {
     "signal": "sinusoids",
     "noise_snr": 5.0,
+    "model": "diagonal",
     "poles": 16,
     "parameters": "discrete",
     "mode": "bptt",
     "window": None,
     "lookahead": 0,
-    "epochs": 5000,
+    "epochs": None,
     "seed": 0,
     "dtype": "float32",
 }
@@ -65,7 +75,14 @@ DEFAULTS = {
 #: Length and number of sinusoids of the default signal.
 SINUSOIDS = {"length": 1000, "components": 3}
 
-QUICK = {"epochs": 500, "draws": 8}
+#: Updates of each model, and with --quick.
+EPOCHS = {"diagonal": (5000, 500), "deep": (1500, 200)}
+
+#: Draws of noise to compare on, and with --quick.
+DRAWS = 32, 8
+
+#: Options of the diagonal SSM alone.
+LINEAR = ("poles", "parameters", "mode", "window")
 
 #: With more, the slowest initial pole is closer to 1 than float32 can tell.
 MOST_POLES = 1000
@@ -95,6 +112,12 @@ def add_parser(subparsers):
     )
     group = parser.add_argument_group("the model and its training")
     group.add_argument(
+        "--model",
+        choices=tuple(EPOCHS),
+        help="diagonal: a linear filter of 16 poles; deep: two blocks of S4D, beside that filter "
+        "(default diagonal)",
+    )
+    group.add_argument(
         "--poles", type=int, metavar="N", help="poles, one of each conjugate pair (default 16)"
     )
     group.add_argument(
@@ -111,9 +134,14 @@ def add_parser(subparsers):
         help="length of a window, for --mode windowed (default 128)",
     )
     group.add_argument(
-        "--lookahead", type=int, metavar="K", help="samples that the filter may wait (default 0)"
+        "--lookahead",
+        type=int,
+        metavar="K",
+        help="samples that the filter may wait (default 0; --model deep without it is not causal)",
     )
-    group.add_argument("--epochs", type=int, metavar="N", help="updates to make (default 5000)")
+    group.add_argument(
+        "--epochs", type=int, metavar="N", help="updates to make (default 5000; deep: 1500)"
+    )
     group.add_argument(
         "--seed", type=int, metavar="N", help="seed of all random numbers (default 0)"
     )
@@ -145,7 +173,7 @@ def add_parser(subparsers):
         help="long: the longer published run, 500 samples and four continuous poles",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="500 epochs, 8 draws of noise: a first look"
+        "--quick", action="store_true", help="500 epochs (deep: 200), 8 draws of noise: a first look"
     )
     parser.set_defaults(run=run)
 
@@ -158,11 +186,13 @@ def run(args):
         name: default if getattr(args, name) is None else getattr(args, name)
         for name, default in DEFAULTS.items()
     }
-    draws = 32
-    if args.quick:
-        draws = QUICK["draws"]
-        if args.epochs is None:
-            options["epochs"] = QUICK["epochs"]
+    if options["epochs"] is None:
+        options["epochs"] = EPOCHS[options["model"]][args.quick]
+    draws = DRAWS[args.quick]
+    if options["model"] == "deep":
+        _refuse_linear(args)
+        options = {name: value for name, value in options.items() if name not in LINEAR}
+        options["lookahead"] = args.lookahead  # None: it sees the whole signal
     _check(options)
     figure = None if args.no_figure else args.figure or "denoise.png"
     outputs = {"figure": figure, "json": args.json, "save": args.save}
@@ -204,13 +234,22 @@ def _published(args):
     return reproduce.reproduce(args) if args.reproduce else reproduce.preset_long(args)
 
 
+def _refuse_linear(args):
+    """Options of the diagonal SSM, which a deep model would ignore."""
+    for name in LINEAR:
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name} goes with --model diagonal, not with deep")
+
+
 def _check(options):
     """Every option's range, before anything slow begins."""
     for name, lowest in (("poles", 1), ("lookahead", 0), ("epochs", 1), ("seed", 0)):
-        if options[name] < lowest:
+        if options.get(name) is not None and options[name] < lowest:
             raise ValueError(f"--{name} is {options[name]}; it must be at least {lowest}")
     if not -60 <= options["noise_snr"] <= 120:  # NaN fails too
         raise ValueError(f"--noise-snr is {options['noise_snr']}; it must be from -60 to 120 dB")
+    if options["model"] == "deep":
+        return
     if options["poles"] > MOST_POLES:
         raise ValueError(f"--poles is {options['poles']}; it must be at most {MOST_POLES}")
     if options["window"] is not None:
@@ -263,14 +302,14 @@ def _compare(recording, options, draws):
         f"{recording.name}, channel {i}" if several else recording.name
         for i in range(len(recording.samples))
     ]
-    task = {name: options[name] for name in ("noise_snr", "lookahead")}
     for name, samples in zip(names, recording.samples):
         try:
-            denoising.prepare(samples, **task)
+            denoising.prepare(
+                samples, noise_snr=options["noise_snr"], lookahead=options["lookahead"] or 0
+            )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    names_of_training = ("poles", "parameters", "mode", "window", "epochs", "dtype")
-    training = {name: options[name] for name in names_of_training}
+    training = {name: options[name] for name in denoising.MODELS[options["model"]]}
     results = []
     with (
         tqdm(
@@ -301,7 +340,7 @@ def _compare(recording, options, draws):
                     seed=[options["seed"], channel],
                     draws=draws,
                     progress=progress,
-                    **task,
+                    **{name: options[name] for name in ("noise_snr", "lookahead", "model")},
                     **training,
                 )
             )

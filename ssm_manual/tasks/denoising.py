@@ -10,6 +10,8 @@ The protocol, the same for every method:
   noise on the same training part.
 * With a lookahead k a causal method estimates sample t from the noisy signal up to sample t + k.
   The model learns the target delayed by k samples; the delay is removed before comparing.
+* ``model="deep"`` adds blocks of S4D to the methods, the diagonal SSM included. They see the whole
+  signal, future included, unless a lookahead is given, were it 0.
 * Evaluation is on the held-out part, over several draws of noise that nobody has seen, the same
   draws for all methods. Every method runs over the *whole* noisy recording and is compared on the
   held-out part alone: a causal filter arrives there with the state (or the taps) that the recording
@@ -27,16 +29,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssm_manual import _validate
-from ssm_manual.tasks import filters, trained_filter
+from ssm_manual.tasks import deep_filter, filters, trained_filter
 
-__all__ = ["METHOD", "Comparison", "Score", "Task", "compare", "prepare", "snr"]
+__all__ = ["METHOD", "MODELS", "Comparison", "Score", "Task", "compare", "prepare", "snr"]
 
 #: Noise draws on which the other methods choose their settings; fewer where they would hold more
 #: samples than this in all.
 FIT_DRAWS, FIT_SAMPLES = 40, 8_000_000
 
-#: The model's name among the methods.
+#: The diagonal SSM's name among the methods.
 METHOD = trained_filter.TrainedFilter.name
+
+#: What can be trained, and the options of each training.
+MODELS = {
+    "diagonal": ("poles", "parameters", "mode", "window", "epochs", "dtype"),
+    "deep": ("epochs", "dtype"),
+}
 
 
 class Task(NamedTuple):
@@ -103,7 +111,9 @@ class Comparison:
         Asked for (over the training part), and measured on the held-out part, dB.
     scores : tuple of Score
         Best first.
-    model : DiagonalSSM
+    method : str
+        Which of them is the model.
+    model : DiagonalSSM or SequenceModel
         Trained on input of power one, noise included.
     offset, scale : float
         What the model's 0 and 1 are in the recording's units: its input is ``(noisy - offset) /
@@ -111,8 +121,8 @@ class Comparison:
     losses : ndarray
         ``(epochs,)``: mean e^2 in units of the clean training power, each before its epoch's
         update.
-    initial_A_bar : ndarray
-        The poles before training.
+    initial_A_bar : ndarray or None
+        The poles of the diagonal SSM before training.
     halvings : int
         How often the learning rates had to be halved because training diverged.
     start, lookahead : int
@@ -127,11 +137,12 @@ class Comparison:
     noise_snr: float
     snr_in: float
     scores: tuple
+    method: str
     model: Any
     offset: float
     scale: float
     losses: np.ndarray
-    initial_A_bar: np.ndarray
+    initial_A_bar: np.ndarray | None
     halvings: int
     start: int
     lookahead: int
@@ -140,7 +151,7 @@ class Comparison:
     restored: np.ndarray
     training_seconds: float
 
-    def score(self, method=METHOD):
+    def score(self, method=None):
         """The score of a method.
 
         Parameters
@@ -152,7 +163,7 @@ class Comparison:
         -------
         Score
         """
-        return next(s for s in self.scores if s.method == method)
+        return next(s for s in self.scores if s.method == (method or self.method))
 
 
 def prepare(samples, *, noise_snr=5.0, lookahead=0, train_share=0.7):
@@ -230,16 +241,12 @@ def compare(
     name="signal",
     rate=None,
     noise_snr=5.0,
-    lookahead=0,
-    poles=16,
-    parameters="discrete",
-    mode="bptt",
-    window=None,
-    epochs=5000,
-    dtype="float32",
+    lookahead=None,
+    model="diagonal",
     seed=0,
     draws=32,
     progress=None,
+    **training,
 ):
     """Train the model on one channel, fit the other methods, evaluate all on the same unseen noise.
 
@@ -251,16 +258,20 @@ def compare(
         What to call it.
     rate : float or None
         Samples per second, for the figure's axes and continuous parameters.
-    noise_snr, lookahead : float, int
+    noise_snr : float
         See `prepare`.
-    poles, parameters, mode, window, epochs, dtype
-        See `trained_filter.train`.
+    lookahead : int, optional
+        See `prepare`. None: 0 for causal methods, and a deep model sees the whole signal.
+    model : {"diagonal", "deep"}
+        The latter beside a diagonal SSM with the settings that it has by itself.
     seed : int or sequence of int
         Of all random numbers.
     draws : int
         Draws of noise to evaluate on, at least 2.
     progress : callable or None
         ``progress(epochs_done, loss)``, while training.
+    **training
+        Options of `trained_filter.train` or `deep_filter.train`; `MODELS` lists them.
 
     Returns
     -------
@@ -271,32 +282,31 @@ def compare(
     ValueError
         If an argument does not fit.
     """
-    task = prepare(samples, noise_snr=noise_snr, lookahead=lookahead)
+    _validate.one_of("model", model, tuple(MODELS))
+    for option, value in training.items():
+        if option not in MODELS[model]:
+            raise ValueError(f"{option} is {_validate.show(value)}; it does not go with model={model!r}")
+    causal = lookahead is not None
+    task = prepare(samples, noise_snr=noise_snr, lookahead=lookahead if causal else 0)
     draws = _validate.integer("draws", draws, minimum=2)
     if rate is not None:
         rate = _validate.real_number("rate", rate, above=0)
-    # streams of their own, so that another number of epochs leaves the unseen noise as it was
-    for_model, for_fits, unseen = np.random.default_rng(seed).spawn(3)
+    # streams of their own, so that another training leaves the unseen noise as it was
+    for_model, for_fits, unseen, for_deep = np.random.default_rng(seed).spawn(4)
+    if model == "deep":
+        peers = [trained_filter.train(task, rate=rate, rng=for_model)]
+        train, own = deep_filter.train, {"causal": causal, "rng": for_deep}
+    else:
+        peers, train, own = [], trained_filter.train, {"rate": rate, "rng": for_model}
     clock = time.perf_counter()
-    trained = trained_filter.train(
-        task,
-        poles=poles,
-        parameters=parameters,
-        rate=rate,
-        mode=mode,
-        window=window,
-        epochs=epochs,
-        dtype=dtype,
-        rng=for_model,
-        progress=progress,
-    )
+    trained = train(task, progress=progress, **own, **training)
     seconds = time.perf_counter() - clock
 
     clean = task.clean[: task.start]
     count = max(1, min(FIT_DRAWS, FIT_SAMPLES // clean.size))
     noisy = clean + task.sigma * for_fits.standard_normal((count, clean.size))
     methods = [peer.fit(clean, noisy, task.lookahead) for peer in filters.available()]
-    methods.append(trained)
+    methods += [*peers, trained]
 
     held_out = slice(task.start, task.clean.size - task.lookahead)
     before = np.empty((draws, held_out.stop - held_out.start))
@@ -316,12 +326,13 @@ def compare(
         noise_snr=float(noise_snr),
         snr_in=snr_in,
         scores=tuple(sorted(scores, key=lambda score: -score.snr)),
+        method=trained.name,
         model=trained.model,
         offset=task.mean,
         scale=task.scale / trained.gain,
         losses=trained.losses,
-        initial_A_bar=trained.initial_A_bar,
-        halvings=trained.halvings,
+        initial_A_bar=getattr(trained, "initial_A_bar", None),
+        halvings=getattr(trained, "halvings", 0),
         start=task.start,
         lookahead=task.lookahead,
         clean=task.mean + task.scale * task.clean,
