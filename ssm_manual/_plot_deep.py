@@ -1,9 +1,11 @@
-"""The figure of a deep denoiser; `ssm_manual.plots` gives it out.
+"""Figures of deep denoisers; `ssm_manual.plots` gives them out.
 
 That module is imported when a figure is drawn: it imports this one.
 """
 
 import numpy as np
+
+__all__ = ["deep_denoising", "rules", "sensitivity"]
 
 #: Samples on either side of the one that is restored.
 AROUND = 30
@@ -84,8 +86,8 @@ def _weights(result, held_out, ax, colours):
         weights = sensitivity(result.model, u, t + late)
         first, last = max(0, t - AROUND), min(clean.size, t + AROUND + 1)
         label = f"{label}, t = {t}"
-        ax.plot(np.arange(first, last) - t, weights[first:last], ".-", lw=1, ms=3, label=label,
-                color=colours[colour])  # fmt: skip
+        style = {"color": colours[colour], "linewidth": 1, "markersize": 3}
+        ax.plot(np.arange(first, last) - t, weights[first:last], ".-", label=label, **style)
     ax.axvline(0, color=colours["black"], linewidth=0.6)
     ax.set(xlabel="s - t (samples)", ylabel="d restored(t) / d noisy(s) (no unit)")
     ax.set_title("what it weighs")
@@ -103,5 +105,51 @@ def _scores(result, ax, colours):
     ax.bar_label(bars, fmt="%.1f", padding=2, fontsize="small")
     ax.axvline(result.snr_in, color=colours["black"], linestyle="--", linewidth=0.9)
     ax.tick_params(axis="y", labelsize="small")
-    ax.margins(x=0.12)
+    ax.set_xlim(0, 1.15 * max(score.snr for score in scores))
     ax.set(xlabel="SNR (dB); dashed: noisy", title="all methods, held-out part")
+
+
+def rules(runs):
+    """Training losses of two rules over updates and over seconds, and their held-out SNR.
+
+    Parameters
+    ----------
+    runs : list of ssm_manual.tasks.rules.Run
+        Of one or two models.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from ssm_manual import plots
+
+    models = list(dict.fromkeys(run.model for run in runs))
+    figure = plots.figure(11.0, 0.6 + 2.9 * len(models))
+    rows = figure.subplots(len(models), 3, width_ratios=(1, 1, 0.6), squeeze=False)
+    names = {"adamw": "AdamW", "descent": "plain descent"}
+    colours = {"adamw": plots.COLOURS["vermilion"], "descent": plots.COLOURS["blue"]}
+    for model, (over_updates, over_seconds, score) in zip(models, rows):
+        own = [run for run in runs if run.model == model]
+        for run in own:
+            line = {"color": colours[run.rule], "linewidth": 1.2}
+            width = max(1, run.losses.size // 100)
+            mean = np.convolve(run.losses, np.full(width, 1 / width), mode="valid")
+            at = np.arange(width, run.losses.size + 1)  # the mean of the `width` updates before
+            label = f"{names[run.rule]}, rate {run.lr:g}"
+            over_updates.plot(at, mean, label=label, **line)
+            over_seconds.plot(np.interp(at, run.steps, run.seconds), mean, label=label, **line)
+        over_updates.set(xlabel="update (number)", ylabel="mean e² / clean power (no unit)")
+        over_seconds.set(xlabel="processor time (s)")
+        over_updates.set_title(f"{model}: training loss, running mean", loc="left")
+        over_updates.legend(frameon=False, fontsize="small")
+        for ax in (over_updates, over_seconds):
+            ax.set(xscale="log", yscale="log")
+        bars = score.bar(
+            [names[run.rule] for run in own],
+            [run.snr for run in own],
+            color=[colours[run.rule] for run in own],
+        )
+        score.bar_label(bars, fmt="%.1f dB", fontsize="small")
+        score.margins(y=0.12)
+        score.set(ylabel="SNR (dB)", title="held-out part")
+    return figure

@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ssm_manual import _validate
+from ssm_manual._plot_deep import deep_denoising, rules
 from ssm_manual._plot_dense import hippo_experiment, hippo_experiments
-from ssm_manual._plot_deep import deep_denoising
 from ssm_manual._plot_hippo import (
     hippo_memory,
     initial_kernels,
@@ -61,6 +61,7 @@ __all__ = [
     "loss_curve",
     "poles",
     "regression",
+    "rules",
     "signals",
     "training",
     "training_gradients",

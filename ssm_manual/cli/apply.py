@@ -15,6 +15,8 @@ memory than seconds, and the blocks leave no trace in the output.
 
 EPILOG = """\
 what happens
+  deep       A model of denoise --model deep without --lookahead sees the whole recording at once
+             and holds it in memory, some hundred bytes for every sample and channel.
   channels   Each is filtered by itself. A model trained on one channel serves any number; one
              trained on several takes recordings of so many, a model for each.
   scale      The model knows which mean and scale it was trained with: give it recordings in the
@@ -172,6 +174,8 @@ def _match_rates(model, source, args):
     advice = f"resample the recording to {model.rate:g} Hz first, for example with sox"
     if model.continuous:
         advice += ", or discretise the model for the recording's rate by --resample dt"
+    elif model.deep:
+        advice += " (a deep model serves no other rate)"
     else:
         advice += " (the model has discrete poles, which serve no other rate)"
     raise ValueError(
@@ -195,7 +199,9 @@ def _filter(trained, model, source, rate, args):
     with announce_compilation(lambda line: print(line, file=sys.stderr)):
         # compiled before the clock starts; short and long blocks may take different kernels
         for count in (1, min(args.block, source.length, WARM_UP)):
-            model.stream(source.channels).push(source.read(0, count))
+            trial = model.stream(source.channels)
+            trial.push(source.read(0, count))
+            trial.finish()
 
     def output(bar):
         for block in source.blocks(args.block):

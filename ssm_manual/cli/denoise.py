@@ -173,7 +173,9 @@ def add_parser(subparsers):
         help="long: the longer published run, 500 samples and four continuous poles",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="500 epochs (deep: 200), 8 draws of noise: a first look"
+        "--quick",
+        action="store_true",
+        help="500 epochs (deep: 200), 8 draws of noise: a first look",
     )
     parser.set_defaults(run=run)
 
@@ -284,7 +286,7 @@ def _save(path, recording, results, options):
         [result.model for result in results],
         offset=[result.offset for result in results],
         scale=[result.scale for result in results],
-        delay=options["lookahead"],
+        delay=options["lookahead"] or 0,
         rate=recording.rate,
     )
     checkpoint.save(path, filter, metadata={"options": options, "signal": recording.name})

@@ -6,6 +6,7 @@ import numpy as np
 
 from ssm_manual import _validate
 from ssm_manual.models.diagonal import DiagonalSSM
+from ssm_manual.models.sequence import SequenceModel
 
 __all__ = ["RecordingFilter", "Stream"]
 
@@ -18,9 +19,10 @@ class RecordingFilter:
 
     Parameters
     ----------
-    models : DiagonalSSM or sequence of DiagonalSSM
+    models : DiagonalSSM, SequenceModel, or sequence of either
         One for all channels, each of which it filters by itself; or one for each channel. Of real
-        output, one precision, and either all discrete or all continuous.
+        output, one precision, and either all discrete or all continuous; or deep, from one feature
+        to one at every sample.
     offset : float or array_like
         What the recording's silence is, in its units: a number, or one for each model.
     scale : float or array_like
@@ -46,13 +48,13 @@ class RecordingFilter:
     """
 
     def __init__(self, models, *, offset=0.0, scale=1.0, delay=0, rate=None):
-        models = (models,) if isinstance(models, DiagonalSSM) else tuple(models)
-        if not models or not all(isinstance(m, DiagonalSSM) and m.real for m in models):
+        models = (models,) if isinstance(models, (DiagonalSSM, SequenceModel)) else tuple(models)
+        if not models or not all(_serves(m) for m in models):
             raise ValueError(
                 f"models is {_validate.show(models)}; it must be one or several DiagonalSSM of "
-                "real output"
+                "real output, or SequenceModel of one feature with one output at every sample"
             )
-        kinds = {(m.dtype.name, m.parameters) for m in models}
+        kinds = {(m.dtype.name, _kind(m)) for m in models}
         if len(kinds) > 1:
             raise ValueError(
                 f"models has {sorted(kinds)}; all must have one precision and one kind of "
@@ -95,7 +97,17 @@ class RecordingFilter:
     @property
     def continuous(self):
         """Whether the parameters are continuous, so that another sampling rate can be served."""
-        return self.models[0].parameters == "continuous"
+        return _kind(self.models[0]) == "continuous"
+
+    @property
+    def deep(self):
+        """Whether the models are `SequenceModel`."""
+        return isinstance(self.models[0], SequenceModel)
+
+    @property
+    def causal(self):
+        """Whether an output needs nothing beyond the delay; otherwise the whole recording."""
+        return not (self.deep and any(_both_ways(m) for m in self.models))
 
     def stream(self, channels=1):
         """Begin a recording: the result takes its blocks one after the other.
@@ -167,6 +179,8 @@ class RecordingFilter:
             If the parameters are discrete, or the filter does not know its own rate.
         """
         rate = _validate.real_number("rate", rate, above=0)
+        if self.deep:
+            raise ValueError("this filter is deep; it serves the sampling rate of its training")
         if not self.continuous:
             raise ValueError(
                 "this filter has discrete poles, which belong to one sampling rate; train it with "
@@ -195,6 +209,8 @@ class RecordingFilter:
             "models": [hyper for hyper, _ in parts],
             "rate": self.rate,
         }
+        if self.deep:
+            hyperparameters["deep"] = True
         arrays = {"offset": self.offset[:, 0], "scale": self.scale[:, 0]}
         for index, (_, own) in enumerate(parts):
             arrays |= {f"models.{index}.{name}": value for name, value in own.items()}
@@ -225,10 +241,11 @@ class RecordingFilter:
         parts = [{} for _ in hyperparameters["models"]]
         for name, value in arrays.items():
             if name not in ("offset", "scale"):
-                _, index, own = name.split(".")
+                _, index, own = name.split(".", 2)
                 parts[int(index)][own] = value
+        kind = SequenceModel if hyperparameters.get("deep") else DiagonalSSM
         models = [
-            DiagonalSSM.from_checkpoint(hyper, own, check=check)
+            kind.from_checkpoint(hyper, own, check=check)
             for hyper, own in zip(hyperparameters["models"], parts)
         ]
         return cls(
@@ -240,11 +257,30 @@ class RecordingFilter:
         )
 
 
+def _serves(model):
+    if isinstance(model, DiagonalSSM):
+        return model.real
+    if not isinstance(model, SequenceModel):
+        return False
+    options = model.options
+    real = options["task"] == "regression" and options["encoder"] != "embedding"
+    return real and options["d_input"] == options["d_output"] == 1
+
+
+def _kind(model):
+    return "deep" if isinstance(model, SequenceModel) else model.parameters
+
+
+def _both_ways(model):
+    return bool((model.options["layer_options"] or {}).get("bidirectional"))
+
+
 class Stream:
     """A recording on its way through a `RecordingFilter`: what it remembers between blocks.
 
     Any cutting into blocks gives the same bits, because every sample goes through the same
-    recurrence.
+    recurrence; of a deep filter, the same to rounding. One that is not causal gives nothing back
+    until `finish`, and holds the whole recording until then.
 
     Parameters
     ----------
@@ -258,6 +294,7 @@ class Stream:
         self.filter, self.channels = filter, channels
         self._states = [None] * filter.channels
         self._skip = filter.delay
+        self._held = []  # blocks of a filter that needs all of them
         self._finished = False
 
     def push(self, block):
@@ -272,7 +309,8 @@ class Stream:
         -------
         ndarray
             ``(channels, m)``, float64: the next m restored samples, m <= n. The first ``delay``
-            samples of output belong before the recording and are dropped.
+            samples of output belong before the recording and are dropped. Of a filter that is not
+            causal m is 0.
 
         Raises
         ------
@@ -292,20 +330,36 @@ class Stream:
                 f"block holds {block[~np.isfinite(u)][0]:g}, which the model's {filter.dtype} "
                 f"cannot hold in units of {filter.scale.min():g}"
             )
+        if not filter.causal:
+            self._held.append(u)
+            return np.zeros((self.channels, 0))
+        return self._restored(u)
+
+    def _restored(self, u):
+        filter = self.filter
         y = np.concatenate([*self._forward(u)]).astype(np.float64)
         restored = (filter.offset + filter.scale * y)[:, self._skip :]
-        self._skip = max(0, self._skip - block.shape[1])
+        self._skip = max(0, self._skip - u.shape[1])
         return restored
 
     def _forward(self, u):
         """Every model over its rows. The recurrence, also where another view would be faster."""
         rows = [u] if self.filter.channels == 1 else u[:, np.newaxis]
         for index, (model, part) in enumerate(zip(self.filter.models, rows)):
-            y, self._states[index], _ = model.forward(part, self._states[index], view="scan")
+            state = self._states[index]
+            if not self.filter.deep:
+                y, self._states[index], _ = model.forward(part, state, view="scan")
+            elif part.shape[1]:
+                y, self._states[index], _ = model.forward(part[..., np.newaxis], state, cache=False)
+                y = y[..., 0]
+            else:
+                y = part
             yield y
 
     def finish(self):
         """The last ``delay`` samples, as if silence (the offset) followed the recording.
+
+        Of a filter that is not causal: all samples.
 
         Returns
         -------
@@ -318,6 +372,8 @@ class Stream:
             If the stream was finished before.
         """
         rest = self.push(np.repeat(self._silence(), self.filter.delay, axis=1))
+        if self._held:
+            rest, self._held = self._restored(np.concatenate(self._held, axis=1)), []
         self._finished = True
         return rest
 

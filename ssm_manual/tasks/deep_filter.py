@@ -6,6 +6,12 @@ with GELU and gates between them can tell a peak from the flat stretch beside it
 update draws stretches at random places, a little slower or faster, weaker or stronger, higher or
 lower, with fresh noise.
 
+Chosen on the first 60 % and the last 40 % of the training part of an electrocardiogram, where 300
+updates gave 14.5 dB with a norm before every block and 15.8 dB without. There is no dropout: with
+0.1 it was 16.7 in place of 16.8 dB in both directions and 14.7 in place of 15.2 dB with a lookahead
+of 8. Width 16 in place of 24: 16.1 dB; an estimate of the noise in place of the signal: 16.5 dB.
+The best classical method, SciPy's Wiener filter, had 13.9 dB there.
+
 The blocks have no norm: one over the channels of a single signal would take away its amplitude,
 which tells a peak from noise.
 """
@@ -38,9 +44,9 @@ WARP, STRENGTH, OFFSET = 1.2, 0.3, 0.2
 #: descent, which knows no clipping.
 OPTIMIZERS = ("adamw", "descent")
 
-#: Largest learning rate of each, for input of power one; all chosen by the error on training parts
-#: alone. AdamW's for the dynamics is half as large, and its weight decay of the rest `DECAY`.
-RATES = {"adamw": 0.004, "descent": 0.3}
+#: Largest learning rate of each, for input of power one; `rules.CANDIDATES` says how they were
+#: chosen. AdamW's for the dynamics is half as large, and its weight decay of the rest `DECAY`.
+RATES = {"adamw": 0.004, "descent": 0.1}
 DECAY = 0.01
 
 #: Samples that a trained causal model takes at once; the state is carried over.
