@@ -17,7 +17,7 @@ from ssm_manual.tasks import denoising, rules, signals
 def main(argv=None):
     """Print a table, draw a figure if asked to; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the updates")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the updates")
     parser.add_argument("--choose", action="store_true", help="first compare learning rates")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything")
     parser.add_argument("--figure", metavar="FILE", help="draw losses over updates and seconds")
@@ -26,7 +26,7 @@ def main(argv=None):
     samples = signals.ecg().samples[0]
     task = denoising.prepare(samples, noise_snr=5.0)
     pairs = [(model, rule) for model in rules.MODELS for rule in rules.RULES]
-    updates = {m: n // 10 if args.quick else n for m, n in rules.UPDATES.items()}
+    updates = {m: n // 5 if args.quick else n for m, n in rules.UPDATES.items()}
     if args.choose:
         print("SNR within the training part, dB")
         for model, rule in pairs:

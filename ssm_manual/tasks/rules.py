@@ -115,7 +115,9 @@ def train(task, model, rule, *, lr=None, updates=None, seed=0, draws=32):
     Raises
     ------
     ValueError
-        If an argument does not fit.
+        If an argument does not fit, or training diverges.
+    StepDivergenceError
+        The deep model's way to say so.
     """
     _validate.one_of("model", model, MODELS)
     _validate.one_of("rule", rule, RULES)
@@ -173,6 +175,11 @@ def validation(samples, model, rule, *, seed=1000, updates=None, **options):
     """
     from ssm_manual.training import StepDivergenceError
 
+    _validate.one_of("model", model, MODELS)
+    _validate.one_of("rule", rule, RULES)
+    seed = _validate.integer("seed", seed, minimum=0)
+    if updates is not None:
+        updates = _validate.integer("updates", updates, minimum=1)
     task = inner(samples, **options)
     for lr in CANDIDATES[model, rule]:
         try:
@@ -217,7 +224,12 @@ def _diagonal(task, rule, lr, updates, seed, progress):
         for _ in range(count):
             u, target = (x[0] for x in batches(start, 1))
             y, _, cache = model.forward(u)
-            loss, residuals = half_mse_fwd(y, target)
+            with np.errstate(over="ignore"):
+                loss, residuals = half_mse_fwd(y, target)
+            if not np.isfinite(loss):
+                raise ValueError(
+                    f"training diverged at update {len(losses)}; lr {lr:g} is too large"
+                )
             _, _, grads = model.backward(half_mse_vjp(residuals, 1.0)[0], cache)
             losses.append(2 * float(loss) / gain**2)
             optimizer.step(grads, factor)
