@@ -361,6 +361,6 @@ def test_rules_refuses(given, message):
 def test_ecg_is_restored_a_decibel_better_than_by_any_classical_method(lookahead):
     pytest.importorskip("pywt")
     samples = signals.ecg().samples[0]
-    result = denoising.compare(samples, model="deep", lookahead=lookahead)
+    result = denoising.compare(samples, model="deep", lookahead=lookahead, seed=[0, 0])
     others = [score.snr for score in result.scores if score.method != result.method]
     assert result.score().snr > max(others) + 1
