@@ -29,6 +29,7 @@ from ssm_manual._plot_inside import (
     layer_kernels,
     layer_poles,
 )
+from ssm_manual._plot_tasks import MODEL_COLOURS, gradient_reach, task, task_curves, task_scores
 from ssm_manual._plot_training import (
     training,
     training_gradients,
@@ -39,11 +40,13 @@ from ssm_manual._plot_training import (
 __all__ = [
     "COLOURS",
     "CYCLE",
+    "MODEL_COLOURS",
     "STYLE",
     "applied",
     "denoising",
     "figure",
     "frequency_response",
+    "gradient_reach",
     "hippo_experiment",
     "hippo_experiments",
     "hippo_memory",
@@ -63,6 +66,9 @@ __all__ = [
     "regression",
     "rules",
     "signals",
+    "task",
+    "task_curves",
+    "task_scores",
     "training",
     "training_gradients",
     "training_losses",
