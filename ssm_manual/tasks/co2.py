@@ -219,7 +219,7 @@ the mean over horizons of squared errors in units of seasonal naive's on the tra
         return {f"error {h} weeks ahead (ppm)": float(r) for h, r in zip(HORIZONS, off)}
 
     def draw(self, runs, ax):
-        """How far forecasts of a quarter were off, on the test part: a mean over a year."""
+        """How far the forecasts were off on the test part, at every horizon."""
         test = self.parts(runs[0].seed).test.open()
         answers = {run.name.upper(): self.forecasts(run.model, test) for run in runs}
         answers |= {name: found for name, (found, _) in self.classical().items()}
