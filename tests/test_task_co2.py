@@ -87,26 +87,30 @@ def test_autoregression_by_hand(rng):
         np.testing.assert_allclose(found[t], [y[t - 51] + ahead[2], y[t - 48] + ahead[5]])
 
 
-def test_holt_winters_is_that_of_statsmodels(rng):
-    """At each origin of a fit; in between, the states follow the printed recursion."""
+def test_holt_winters_is_that_of_statsmodels(rng, monkeypatch):
+    """At the origin of a fit; in between, level, trend and season follow every value."""
     from statsmodels.tsa.holtwinters import ExponentialSmoothing
 
-    y = curve(210, rng)
-    found = seasonal.holt_winters(y, HORIZONS, years=3, first=155)
+    y = curve(190, rng)
     fitted = ExponentialSmoothing(
         y[:156], trend="add", seasonal="add", seasonal_periods=52,
         initialization_method="estimated",
     ).fit()  # fmt: skip
+    found = seasonal.holt_winters(y, HORIZONS, years=3, first=155)
     expected = fitted.forecast(52)[np.array(HORIZONS) - 1]
     np.testing.assert_allclose(found[155], expected)
     p = fitted.params
+    initial = p["initial_level"], p["initial_trend"], p["initial_seasons"]
+    # constants that the fit does not choose, so that each of them counts
+    monkeypatch.setattr(seasonal, "_smoothing", lambda y: ((0.3, 0.2, 0.1), *initial))
+    found = seasonal.holt_winters(y, HORIZONS, years=3, first=155)
+    level, trend, season = initial
     fixed = ExponentialSmoothing(
         y[:181], trend="add", seasonal="add", seasonal_periods=52,
-        initialization_method="known", initial_level=p["initial_level"],
-        initial_trend=p["initial_trend"], initial_seasonal=p["initial_seasons"],
+        initialization_method="known", initial_level=level, initial_trend=trend,
+        initial_seasonal=season,
     ).fit(
-        smoothing_level=p["smoothing_level"], smoothing_trend=p["smoothing_trend"],
-        smoothing_seasonal=p["smoothing_seasonal"], optimized=False,
+        smoothing_level=0.3, smoothing_trend=0.2, smoothing_seasonal=0.1, optimized=False,
     )  # fmt: skip
     np.testing.assert_allclose(found[180], fixed.forecast(52)[np.array(HORIZONS) - 1])
 

@@ -102,6 +102,8 @@ def test_autoregression_is_least_squares_and_starts_with_what_there_is(rng):
                 rows.append(x[s, t - 3 : t, f])
                 target.append(x[s, t, f])
     np.testing.assert_allclose(found.weights[2], np.linalg.lstsq(rows, target, rcond=None)[0])
+    latest = np.array(rows)[:, 2:]  # a lower order is fitted to the same targets
+    np.testing.assert_allclose(found.weights[0], np.linalg.lstsq(latest, target, rcond=None)[0])
     np.testing.assert_allclose(found.next(x[:, :1], 3), found.weights[0] * x[:, 0])
     by_hand = [found.next(x[:, :t], 2) - x[:, t] for t in range(1, 12)]
     assert found.error(x, 2) == pytest.approx(np.mean(np.square(by_hand)))
