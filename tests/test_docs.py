@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import ssm_manual
+from ssm_manual.tasks.protocol import Task
 
 #: Modules whose library is not installed: nothing of them can be read here.
 OPTIONAL = () if importlib.util.find_spec("torch") else ("ssm_manual.interop.torch",)
@@ -219,10 +220,12 @@ def points_elsewhere(name):
 
     ``op_fwd`` takes the arguments of ``op``, and ``op_vjp`` its residuals and a cotangent; the
     functions of ``reference`` mirror those of ``ops``; a subcommand's two functions are called by
-    the command line alone.
+    the command line alone; what a task overrides is documented in `protocol.Task`.
     """
+    place, _, member = name.rpartition(".")
     return (
-        name.endswith(("_fwd", "_vjp"))
+        (place.startswith("ssm_manual.tasks.") and member in vars(Task))
+        or name.endswith(("_fwd", "_vjp"))
         or name.startswith(("ssm_manual.reference.", "ssm_manual.cli."))
         or name == "ssm_manual.ops.registry.register"
     )

@@ -56,7 +56,13 @@ def masked_mse_vjp(residuals, grad_loss):
 
 
 class Co2Forecast(Task):
-    """Forecasts of the CO2 at Mauna Loa; see the head of this file."""
+    """Forecasts of the CO2 at Mauna Loa; see the head of this file.
+
+    Parameters
+    ----------
+    quick, data, **options
+        As of `protocol.Task`; there are no options.
+    """
 
     name = "co2"
     title = "Weekly CO2 at Mauna Loa, 4, 13 and 52 weeks ahead"

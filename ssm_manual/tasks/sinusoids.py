@@ -125,7 +125,13 @@ class Forecasts(Batches):
 
 
 class SinusoidForecast(Task):
-    """The next sample of noisy sums of sinusoids; see the head of this file."""
+    """The next sample of noisy sums of sinusoids; see the head of this file.
+
+    Parameters
+    ----------
+    quick, data, **options
+        As of `protocol.Task`; options are ``length`` and ``steps``.
+    """
 
     name = "sinusoids"
     title = "Forecast of noisy sums of two sinusoids"
@@ -266,7 +272,8 @@ fed back; errors are to what comes without noise, and to what comes with it."""
         ax.axvline(0.5, color="0.8", linewidth=0.8, zorder=0)
         ax.set(xlabel="sample (number after the last one read)", ylabel="x (amplitudes 1 and 0.5)")
         ax.set_title("free run: every forecast is fed back", fontsize="medium")
-        ax.legend(frameon=False, fontsize="small", loc="lower left")
+        ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=5,
+                  bbox_to_anchor=(0.5, -0.17))  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------- internals
