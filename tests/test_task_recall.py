@@ -129,7 +129,7 @@ def test_further_figures_of_copying():
     wrong = np.zeros(test.arrays.target.shape, bool)
     wrong[3, -1] = wrong[150, 0] = wrong[150, 4] = True
     found = task.further(Answers(test.arrays.target, wrong), test)
-    assert found == {"whole sequences": 198 / 200, "blanks": pytest.approx(1 - 2 / (200 * 11))}
+    assert found == {"whole answers": 199 / 200, "blanks": pytest.approx(1 - 2 / (200 * 11))}
 
 
 @pytest.mark.parametrize("length", [10, 1000])
@@ -203,7 +203,7 @@ def test_a_quick_run_learns(cls):
     task.draw(found.runs, ax)
     assert ax.get_xlabel()
     if cls is CopyingMemory:
-        assert s4d.further == {"whole sequences": 1, "blanks": 1}
+        assert s4d.further == {"whole answers": 1, "blanks": 1}
         shown = [text.get_text() for text in ax.texts]
         assert shown[:5] == shown[5:10]  # S4D answers what is asked for
         wrong = sum(a != b for a, b in zip(shown[:5], shown[10:]))

@@ -92,7 +92,9 @@ There is no norm within: it would hold the sentinel at the size of any other tok
 place adds to the mean at 1/500 of that.
 
 The control, s4d-frozen, is the same model with everything but embedding and head left as drawn.
-FROZEN
+It learns too, only more slowly: on validation data of the seed that settings were chosen with, 98 %
+after 13 epochs, where the full model has all right after 8. The mean over time carries a token past
+any layer. So the score cannot tell whether a layer has been trained well; the updates can.
 """
     options: ClassVar[dict] = {"length": Option(500, "tokens of a sequence", 10, 10_000)}
     models = (*MODELS, "s4d-frozen")
@@ -164,6 +166,8 @@ FROZEN
         tuple of Settings
         """
         limits = {"epochs": 3 if self.quick else 30, "warmup": 0.05, "enough": 0.998}
+        # Validation of an S4D, without and with a norm: 99.9 % after 3 epochs and 92.6 % after 8 at
+        # length 100. At length 500 without: all right after 8.
         width, options = None, {"dropout": 0.0, "norm": "none"}
         if model in ("s4d", "s4", "s4d-frozen"):
             width, options = 64, options | {"modes": 16}
