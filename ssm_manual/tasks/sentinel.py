@@ -92,9 +92,10 @@ There is no norm within: it would hold the sentinel at the size of any other tok
 place adds to the mean at 1/500 of that.
 
 The control, s4d-frozen, is the same model with everything but embedding and head left as drawn.
-It learns too, only more slowly: on validation data of the seed that settings were chosen with, 98 %
-after 13 epochs, where the full model has all right after 8. The mean over time carries a token past
-any layer. So the score cannot tell whether a layer has been trained well; the updates can.
+It learns too, only more slowly: on validation data of the seed that settings were chosen with,
+97.5 % after 13 epochs, where the full model has all right after 8. The mean over time carries a
+token past any layer. So the score cannot tell whether a layer has been trained well; the updates
+can.
 """
     options: ClassVar[dict] = {"length": Option(500, "tokens of a sequence", 10, 10_000)}
     models = (*MODELS, "s4d-frozen")
@@ -139,7 +140,7 @@ any layer. So the score cannot tell whether a layer has been trained well; the u
 
     def goal(self):
         """Of the sequences."""
-        return {"goal": 0.99, "chance": 0.5}
+        return {"goal": 0.9 if self.quick else 0.99, "chance": 0.5}
 
     def settings(self, model):
         """The first of `candidates`.
