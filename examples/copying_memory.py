@@ -2,7 +2,7 @@
 
     python examples/copying_memory.py [--quick] [--delay N] [--seed N] [--figure FILE]
 
-See `ssm_manual.tasks.recall.CopyingMemory` for the protocol. A delay of 1000 samples takes minutes,
+See `ssm_manual.tasks.copying.CopyingMemory` for the protocol. A delay of 1000 samples takes minutes,
 most of them for the LSTM.
 """
 
@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from ssm_manual import plots
-from ssm_manual.tasks import recall, training_run
+from ssm_manual.tasks import copying, training_run
 
 
 def main(argv=None):
@@ -22,7 +22,7 @@ def main(argv=None):
     parser.add_argument("--figure", metavar="FILE", help="draw a question and answers into FILE")
     args = parser.parse_args(argv)
 
-    task = recall.CopyingMemory(quick=args.quick, delay=args.delay)
+    task = copying.CopyingMemory(quick=args.quick, delay=args.delay)
     found = training_run.compare(task, ("s4d", "lstm"), seed=args.seed)
     print(f"{task.title}, {task.symbols} symbols, delay {task.delay}: test part")
     print(f"{'model':>6}{'parameters':>12}{'updates':>9}{'seconds':>9}{'symbols':>10}{'whole':>9}")

@@ -167,6 +167,8 @@ def _task(args):
         given["data"] = args.data
     try:
         return args.task(quick=args.quick, **given)
+    except ImportError as error:  # an extra
+        raise ValueError(str(error)) from None
     except ValueError as error:
         name = str(error).partition(" ")[0]
         raise ValueError(f"--{error}" if name in given else str(error)) from None

@@ -24,7 +24,26 @@ class Entry(NamedTuple):
     summary: str
 
 
-TASKS = {}
+TASKS = {
+    "previous-bit": Entry("previous_bit", "PreviousBit", "say at every time which bit came before"),
+    "copying-memory": Entry("copying", "CopyingMemory", "repeat ten symbols after a long gap"),
+    "sentinel": Entry(
+        "sentinel", "Sentinel", "say whether one token was anywhere in a long sequence"
+    ),
+    "delayed-xor": Entry("xor", "DelayedXOR", "do two marked bits, far apart, differ?"),
+    "sinusoids": Entry(
+        "sinusoids",
+        "SinusoidForecast",
+        "the next sample of three noisy sums of sinusoids, and a free run of fifty",
+    ),
+    "co2": Entry(
+        "co2",
+        "Co2Forecast",
+        "weekly CO2 at Mauna Loa, 4, 13 and 52 weeks ahead, beside classical forecasts",
+    ),
+    "digits": Entry("digits", "SequentialDigits", "scikit-learn's 8 x 8 digits, pixel by pixel"),
+    "mnist": Entry("mnist", "SequentialMNIST", "MNIST from your own file, 784 pixels one by one"),
+}
 
 
 def task_class(name):

@@ -61,7 +61,7 @@ first whose validation bits are all right.
     @property
     def length(self):
         """Bits of a sequence."""
-        return min(20, self.chosen["length"]) if self.quick else self.chosen["length"]
+        return self.chosen["length"]
 
     def parts(self, seed):
         """The data.

@@ -165,12 +165,15 @@ class Option(NamedTuple):
         What it is, for ``--help``.
     minimum, maximum : int
         Both admissible.
+    quick : int or None
+        The default of a quick look; None: the same.
     """
 
     default: int
     help: str
     minimum: int = 1
     maximum: int = 10**6
+    quick: int | None = None
 
 
 @dataclass(frozen=True)
@@ -280,11 +283,10 @@ class Task:
         self.chosen = {}
         for name, option in self.options.items():
             value = options.get(name)
+            if value is None:
+                value = option.quick if quick and option.quick is not None else option.default
             self.chosen[name] = _validate.integer(
-                name,
-                option.default if value is None else value,
-                minimum=option.minimum,
-                maximum=option.maximum,
+                name, value, minimum=option.minimum, maximum=option.maximum
             )
 
     # --------------------------------------------------------------------- what a subclass defines
@@ -418,7 +420,7 @@ class Task:
         Parameters
         ----------
         runs : list of Run
-            See `ssm_manual.tasks.training_run`; ``run.model`` is trained, ``run.test`` opened.
+            See `ssm_manual.tasks.training_run`; ``run.model`` is trained.
         ax : matplotlib.axes.Axes
         """
         raise NotImplementedError

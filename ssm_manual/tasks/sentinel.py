@@ -97,15 +97,15 @@ It learns too, only more slowly: on validation data of the seed that settings we
 token past any layer. So the score cannot tell whether a layer has been trained well; the updates
 can.
 """
-    options: ClassVar[dict] = {"length": Option(500, "tokens of a sequence", 10, 10_000)}
+    options: ClassVar[dict] = {"length": Option(500, "tokens of a sequence", 10, 10_000, quick=30)}
     models = (*MODELS, "s4d-frozen")
-    variants: ClassVar[dict] = {"s4d-frozen": "s4d"}
+    beside = ("lstm", "s4d-frozen")
     metric_label = "sequences answered right (share)"
 
     @property
     def length(self):
         """Tokens of a sequence."""
-        return min(30, self.chosen["length"]) if self.quick else self.chosen["length"]
+        return self.chosen["length"]
 
     def parts(self, seed):
         """The data.
@@ -174,7 +174,8 @@ can.
             width, options = 64, options | {"modes": 16}
         chosen = Settings(width, 1, options, lr=0.01, **limits)
         if model == "s4d-frozen":  # the control: nothing of its own
-            return (dataclasses.replace(chosen, frozen=_body),)
+            options = options | {"block": "s4d"}
+            return (dataclasses.replace(chosen, options=options, frozen=_body),)
         if model in ("s4d", "s4"):
             other = dataclasses.replace(chosen, options=options | {"norm": "layer"})
         else:

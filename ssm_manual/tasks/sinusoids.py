@@ -143,7 +143,7 @@ validation and test; 20 epochs. Beside the models: the last sample again, and an
 whose order is chosen on validation. Further: 50 samples in free run after the end, each forecast
 fed back; errors are to what comes without noise, and to what comes with it."""
     options: ClassVar[dict] = {
-        "length": Option(200, "samples of a sequence", minimum=10, maximum=5000),
+        "length": Option(200, "samples of a sequence", minimum=10, maximum=5000, quick=60),
         "steps": Option(50, "samples of the free run", minimum=1, maximum=1000),
     }
     loss = "mse"
@@ -154,9 +154,7 @@ fed back; errors are to what comes without noise, and to what comes with it."""
     def __init__(self, *, quick=False, data=None, **options):
         super().__init__(quick=quick, data=data, **options)
         self.length, self.steps = self.chosen["length"], self.chosen["steps"]
-        self.items = (1000, 200, 200)
-        if self.quick:
-            self.length, self.items = min(self.length, 60), (100, 20, 20)
+        self.items = (100, 20, 20) if self.quick else (1000, 200, 200)
 
     def parts(self, seed):
         """Three streams of the seed."""

@@ -6,11 +6,10 @@ import numpy as np
 
 from ssm_manual.tasks import memory
 from ssm_manual.tasks._drawn import SHOWN, drawn_parts
-from ssm_manual.tasks.previous_bit import PreviousBit
 from ssm_manual.tasks.protocol import Option, Settings, Task
 from ssm_manual.training import Batch, accuracy
 
-__all__ = ["CopyingMemory", "PreviousBit", "recalled"]
+__all__ = ["CopyingMemory", "recalled"]
 
 
 def recalled(logits, target):
@@ -68,14 +67,14 @@ Guessing gets 1/8. A published NumPy program with dense matrices (dan1oo/Cphy_SS
 which is that.
 """
     options: ClassVar[dict] = {
-        "delay": Option(100, "samples from the last symbol to the marker", 1, 2000)
+        "delay": Option(100, "samples from the last symbol to the marker", 1, 2000, quick=20)
     }
     metric_label = "symbols recalled (share)"
 
     @property
     def delay(self):
         """Samples from the last symbol to the marker."""
-        return min(20, self.chosen["delay"]) if self.quick else self.chosen["delay"]
+        return self.chosen["delay"]
 
     @property
     def symbols(self):
