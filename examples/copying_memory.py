@@ -2,8 +2,8 @@
 
     python examples/copying_memory.py [--quick] [--delay N] [--seed N] [--figure FILE]
 
-See `ssm_manual.tasks.copying.CopyingMemory` for the protocol. A delay of 1000 samples takes minutes,
-most of them for the LSTM.
+The protocol is that of `ssm_manual.tasks.copying.CopyingMemory`. A delay of 1000 samples takes
+minutes, most of them for the LSTM.
 """
 
 import argparse

@@ -9,8 +9,8 @@ import pathlib
 
 __all__ = ["NO_KERNELS", "source_hash"]
 
-#: Folders of the package without a kernel, and without anything that a kernel is made of.
-NO_KERNELS = ("cli", "interop", "tasks")
+#: Folders and files of the package without a kernel, and without anything that one is made of.
+NO_KERNELS = ("cli", "interop", "tasks", "plots.py", "_plot_")
 
 
 def source_hash(folder=None):
@@ -29,6 +29,6 @@ def source_hash(folder=None):
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
-        if name.parts[0] not in NO_KERNELS:
+        if not name.parts[0].startswith(NO_KERNELS):
             digest.update(str(name).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -297,13 +297,13 @@ def test_the_tests_know_the_state_of_the_sources(tmp_path):
 
 def test_folders_said_to_have_no_kernels_have_none():
     """Nothing there is compiled, and no file that is compiled takes anything from there."""
-    folders = "|".join(NO_KERNELS)
+    folders = "|".join(name.removesuffix(".py") for name in NO_KERNELS)
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()
-        if path.relative_to(PACKAGE).parts[0] in NO_KERNELS:
+        if path.relative_to(PACKAGE).parts[0].startswith(NO_KERNELS):
             assert not re.search(r"_jit|\bjit\b|njit", text), path
         elif "_numba" in text:
-            assert not re.search(rf"^(from|import) ssm_manual\.({folders})\b", text, re.M), path
+            assert not re.search(rf"^(from|import) ssm_manual\.({folders})", text, re.M), path
 
 
 def test_cached_code_does_not_outlive_a_change_of_a_helper(tmp_path):

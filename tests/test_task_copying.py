@@ -6,8 +6,8 @@ import pytest
 from ssm_manual import plots
 from ssm_manual.tasks import memory, protocol, training_run
 from ssm_manual.tasks._drawn import drawn_parts
-from ssm_manual.tasks.previous_bit import PreviousBit, bits_right
 from ssm_manual.tasks.copying import CopyingMemory, recalled
+from ssm_manual.tasks.previous_bit import PreviousBit, bits_right
 from ssm_manual.training import Batch
 
 
