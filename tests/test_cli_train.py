@@ -104,9 +104,11 @@ def test_bad_options_are_refused_before_any_work(argv, message, folder, capsys, 
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize("argv", [["train"], ["train", "nothing"], ["train", "digits", "--x"]])
+@pytest.mark.parametrize(
+    "argv", [["train"], ["train", "nothing"], ["train", "digits", "--model", "x"]]
+)
 def test_what_argparse_refuses(argv, capsys):
     with pytest.raises(SystemExit) as end:
-        main(argv)
+        main(["train", *argv])
     assert end.value.code == 2
     assert "ssm-manual train" in capsys.readouterr().err

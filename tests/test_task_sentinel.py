@@ -71,7 +71,8 @@ def test_the_control_has_the_settings_of_s4d():
     settings, options = training_run.options_of(task, "s4d-frozen")
     full, full_options = training_run.options_of(task, "s4d")
     assert options == full_options
-    assert vars(settings) | {"frozen": None} == vars(full)
+    assert settings.options == full.options | {"block": "s4d"}
+    assert vars(settings) | {"frozen": None, "options": full.options} == vars(full)
     assert set(Sentinel.models) == {*protocol.MODELS, "s4d-frozen"}
 
 
