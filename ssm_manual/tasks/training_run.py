@@ -280,7 +280,10 @@ def _made(task, settings, options, parts, seed):
 
 
 def _warm(task, settings, options, parts, seed):
-    """One update of a model that is thrown away: what must be compiled is, before the clock."""
+    """An epoch of one batch, thrown away: what must be compiled is compiled before the clock."""
     _, trainer = _made(task, settings, options, parts, seed)
-    batch = next(iter(parts.train(0, np.random.default_rng(seed))))
-    trainer.fit([batch], epochs=1, progress=False)
+    first = [
+        [next(iter(data(0, np.random.default_rng(seed))))]
+        for data in (parts.train, parts.validation)
+    ]
+    trainer.fit(first[0], epochs=1, validation=first[1], progress=False)
