@@ -14,8 +14,8 @@ import sys
 
 import numpy as np
 
-from ssm_manual._plot_xor import xor_signal, xor_training
 from ssm_manual.models import SequenceModel
+from ssm_manual.plots import xor_signal, xor_training
 from ssm_manual.tasks import training_run
 from ssm_manual.tasks.xor import DelayedXOR
 from ssm_manual.tasks.xor_signal import label_signal

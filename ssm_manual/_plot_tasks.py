@@ -11,16 +11,49 @@ from matplotlib.ticker import LogLocator
 
 from ssm_manual import _validate
 
-__all__ = ["MODEL_COLOURS", "gradient_reach", "task", "task_curves", "task_scores"]
+__all__ = [
+    "MODEL_COLOURS",
+    "gradient_reach",
+    "model_colour",
+    "task",
+    "task_curves",
+    "task_scores",
+]
 
 #: The colour that a model has in every figure, by name in `plots.COLOURS`.
-MODEL_COLOURS = {"s4d": "vermilion", "s4": "orange", "lstm": "blue", "rnn": "green"}
-
-#: How a model is called in figures.
-TITLES = {"s4d": "S4D", "s4": "S4", "lstm": "LSTM", "rnn": "RNN"}
+MODEL_COLOURS = {
+    "s4d": "vermilion",
+    "s4": "orange",
+    "lstm": "blue",
+    "rnn": "green",
+    "s4d-frozen": "purple",
+}
 
 #: What an axis can count.
 OVER = ("updates", "seconds")
+
+
+def model_colour(name):
+    """The colour that a model has in every figure.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"s4d"``; grey for one that is not in `MODEL_COLOURS`.
+
+    Returns
+    -------
+    str
+        As Matplotlib takes it.
+
+    Examples
+    --------
+    >>> model_colour("lstm")
+    '#0072B2'
+    """
+    from ssm_manual import plots
+
+    return plots.COLOURS[MODEL_COLOURS.get(name, "grey")]
 
 
 def task_curves(runs, ax=None, *, task, over="updates"):
@@ -201,7 +234,7 @@ def _styles(names):
     """Colour and line style for each: the model's, and a style of its own if it occurs again."""
     from ssm_manual import plots
 
-    spare = itertools.cycle(("purple", "sky", "yellow"))
+    spare = itertools.cycle(("sky", "yellow", "grey"))
     colours, seen, found = dict(MODEL_COLOURS), {}, []
     for name in names:
         if name not in colours:
@@ -216,11 +249,7 @@ def _looks(runs):
     """Keywords of a run's line; the seed is named where several runs have the same model."""
     names = [run.name for run in runs]
     return [
-        style
-        | {
-            "label": TITLES.get(run.name, run.name)
-            + (f", seed {run.seed}" if names.count(run.name) > 1 else "")
-        }
+        style | {"label": run.title + (f", seed {run.seed}" if names.count(run.name) > 1 else "")}
         for run, style in zip(runs, _styles(names))
     ]
 

@@ -180,6 +180,7 @@ def _curves(histories, key, ax, *, scale=1.0, **line):
 
 
 def _colours():
+    """S4D and the LSTM as in every figure; what comes third is green."""
     from ssm_manual import plots
 
-    return plots.CYCLE
+    return [plots.model_colour("s4d"), plots.model_colour("lstm"), plots.COLOURS["green"]]

@@ -29,12 +29,26 @@ from ssm_manual._plot_inside import (
     layer_kernels,
     layer_poles,
 )
-from ssm_manual._plot_tasks import MODEL_COLOURS, gradient_reach, task, task_curves, task_scores
+from ssm_manual._plot_tasks import (
+    MODEL_COLOURS,
+    gradient_reach,
+    model_colour,
+    task,
+    task_curves,
+    task_scores,
+)
 from ssm_manual._plot_training import (
     training,
     training_gradients,
     training_losses,
     training_rates,
+)
+from ssm_manual._plot_xor import (
+    xor_accuracies,
+    xor_answers,
+    xor_lengths,
+    xor_signal,
+    xor_training,
 )
 
 __all__ = [
@@ -62,6 +76,7 @@ __all__ = [
     "layer_kernels",
     "layer_poles",
     "loss_curve",
+    "model_colour",
     "poles",
     "regression",
     "rules",
@@ -73,6 +88,11 @@ __all__ = [
     "training_gradients",
     "training_losses",
     "training_rates",
+    "xor_accuracies",
+    "xor_answers",
+    "xor_lengths",
+    "xor_signal",
+    "xor_training",
 ]
 
 #: Okabe and Ito's colours, told apart by all common kinds of colour vision; black comes first for

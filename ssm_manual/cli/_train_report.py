@@ -8,9 +8,6 @@ import numpy as np
 from ssm_manual._version import __version__
 from ssm_manual.cli import _output
 
-#: What models are called in tables and figures.
-LABELS = {"s4d": "S4D", "s4": "S4", "lstm": "LSTM", "rnn": "RNN"}
-
 
 def table(found):
     """Scores on the test part, the trained models first, as text."""
@@ -23,7 +20,7 @@ def table(found):
         rows.append(
             (
                 "*" if i == 0 else "",
-                LABELS.get(run.name, run.name),
+                run.title,
                 f"{run.parameters:,}",
                 str(run.updates),
                 f"{run.seconds:.1f} s",
@@ -38,7 +35,7 @@ def table(found):
         rows.append(("", label, "", "", "", "", "", number(task, value)))
     lines += _output.columns(rows, right=range(2, 8))
     notes = [(rival.name, rival.note) for rival in found.rivals if rival.note]
-    further = [(LABELS.get(run.name, run.name), run.further) for run in found.runs if run.further]
+    further = [(run.title, run.further) for run in found.runs if run.further]
     if further:
         lines += ["", "further, on the test part:"]
         for name in further[0][1]:

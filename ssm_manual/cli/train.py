@@ -199,11 +199,11 @@ def _check_choice(args):
 
 
 def _compare(args, task, names):
-    from ssm_manual.tasks import training_run
+    from ssm_manual.tasks import protocol, training_run
 
     def begin(name, settings, parameters):
         print(
-            f"training {_train_report.LABELS.get(name, name)}: {parameters:,} parameters, "
+            f"training {protocol.TITLES.get(name, name)}: {parameters:,} parameters, "
             f"at most {settings.epochs} epochs",
             file=sys.stderr,
         )

@@ -140,7 +140,7 @@ def draw(task, size, runs, ax):
         for which, run in enumerate(runs):
             found = int(logits[which, item].argmax())
             wrong = found != labels[item]
-            text = {"color": plots.CYCLE[which], "fontsize": "small", "va": "center"}
+            text = {"color": plots.model_colour(run.name), "fontsize": "small", "va": "center"}
             below_it = y - 1 - line * (which + 0.6)
             above.text(
                 x + 0.5,
@@ -151,7 +151,7 @@ def draw(task, size, runs, ax):
                 **text,
             )
             if place % COLUMNS == 0:
-                above.text(-0.1, below_it, run.name, ha="right", **text)
+                above.text(-0.1, below_it, run.title, ha="right", **text)
     above.set(xlim=(-0.9, width * COLUMNS), ylim=(-height * ROWS, 0.05))
     above.set_axis_off()
     above.set_title("the hardest of the test part; a number is a wrong answer", fontsize="small")

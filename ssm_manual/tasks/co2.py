@@ -226,14 +226,19 @@ the mean over horizons of squared errors in units of seasonal naive's on the tra
 
     def draw(self, runs, ax):
         """How far the forecasts were off on the test part, at every horizon."""
+        from ssm_manual import plots
+
         test = self.parts(runs[0].seed).test.open()
-        answers = {run.name.upper(): self.forecasts(run.model, test) for run in runs}
+        answers = {run.title: self.forecasts(run.model, test) for run in runs}
         answers |= {name: found for name, (found, _) in self.classical().items()}
         off = {name: self.series.rmse(found, "test") for name, found in answers.items()}
         place = np.arange(len(HORIZONS))
         width = 0.8 / len(off)
+        own = {run.title: plots.model_colour(run.name) for run in runs}
         for i, (name, r) in enumerate(off.items()):
-            ax.bar(place + (i - (len(off) - 1) / 2) * width, r, width, label=name)
+            grey = str(0.3 + 0.15 * (i - len(own)))
+            at = place + (i - (len(off) - 1) / 2) * width
+            ax.bar(at, r, width, label=name, color=own.get(name, grey))
         ax.set_xticks(place, [f"{h} weeks" for h in HORIZONS])
         ax.set(xlabel="how far ahead", ylabel="RMS error of the forecast (ppm)")
         ax.legend(frameon=False, fontsize="small")

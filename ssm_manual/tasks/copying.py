@@ -199,7 +199,7 @@ which is that.
         rows = [("asked for", wanted)]
         for run in runs:
             logits, _, _ = run.model.forward(u, cache=False)
-            rows.append((run.name, logits[0, -self.symbols :].argmax(axis=-1)))
+            rows.append((run.title, logits[0, -self.symbols :].argmax(axis=-1)))
         cells = np.array([row for _, row in rows])
         ax.imshow(cells, cmap="cividis", vmin=-3, vmax=memory.MARKER, aspect="auto", alpha=0.75)
         ax.hlines(np.arange(1, len(rows)) - 0.5, -0.5, self.symbols - 0.5, "white", linewidth=4)

@@ -141,6 +141,8 @@ first whose validation bits are all right.
         runs : list of Run
         ax : matplotlib.axes.Axes
         """
+        from ssm_manual.plots import model_colour
+
         u, target, _, _ = self._drawn(np.random.default_rng([runs[0].seed, SHOWN]), 1)
         shown = min(30, self.length)
         t = np.arange(shown)
@@ -148,7 +150,14 @@ first whose validation bits are all right.
         for i, run in enumerate(runs):
             logits, _, _ = run.model.forward(u, cache=False)
             likely = 1 / (1 + np.exp(-logits[0, :shown, 0]))
-            ax.plot(t, likely, "ovs^"[i % 4], markersize=9 - 3 * min(i, 2), label=run.name)
+            ax.plot(
+                t,
+                likely,
+                "ovs^"[i % 4],
+                markersize=9 - 3 * min(i, 2),
+                label=run.title,
+                color=model_colour(run.name),
+            )
         ax.set_ylim(-0.08, 1.3)
         ax.set_yticks([0, 0.5, 1])
         ax.set_xlabel("time (samples)")

@@ -22,6 +22,7 @@ from ssm_manual import _validate
 __all__ = [
     "CHOICE_SEED",
     "MODELS",
+    "TITLES",
     "Fresh",
     "Option",
     "Parts",
@@ -33,6 +34,9 @@ __all__ = [
 
 #: What a task can be given to: blocks of `models.SequenceModel`.
 MODELS = ("s4d", "s4", "lstm", "rnn")
+
+#: How models are called in tables and figures.
+TITLES = {"s4d": "S4D", "s4": "S4", "lstm": "LSTM", "rnn": "RNN", "s4d-frozen": "S4D, frozen"}
 
 #: The seed with which settings are chosen; reported runs have others.
 CHOICE_SEED = 1000

@@ -190,6 +190,8 @@ can.
         runs : list of Run
         ax : matplotlib.axes.Axes
         """
+        from ssm_manual.plots import model_colour
+
         rng = np.random.default_rng([runs[0].seed, SHOWN])
         tokens, present = sentinel(rng, 200, self.length)
         with_it = present == 1
@@ -200,7 +202,14 @@ can.
             logits, _, _ = run.model.forward(tokens, cache=False)
             difference = (logits[:, 1] - logits[:, 0]).astype(float)
             likely = 0.5 * (1 + np.tanh(difference / 2))
-            (points,) = ax.plot(place, likely[with_it], marker, markersize=4, label=run.name)
+            (points,) = ax.plot(
+                place,
+                likely[with_it],
+                marker,
+                markersize=4,
+                label=run.title,
+                color=model_colour(run.name),
+            )
             ax.plot(
                 aside, likely[~with_it], marker, markersize=4, color=points.get_color(), mfc="none"
             )

@@ -254,6 +254,8 @@ fed back; errors are to what comes without noise, and to what comes with it."""
 
     def draw(self, runs, ax):
         """One feature of a test sequence, and how the models think it goes on."""
+        from ssm_manual import plots
+
         parts = self.parts(runs[0].seed)
         test = parts.test.open()
         u, later = test.arrays.u[:1], test.later
@@ -262,11 +264,12 @@ fed back; errors are to what comes without noise, and to what comes with it."""
         ax.plot(before, u[0, -shown:, 0], ".", color="0.6", markersize=4, label="read")
         ax.plot(after, later.clean[0, :, 0], color="0.2", linewidth=1.2, label="without noise")
         fitted, order = self.autoregression(parts)
-        answers = {run.name.upper(): free_run(run.model, u, self.steps) for run in runs}
+        answers = {run.title: free_run(run.model, u, self.steps) for run in runs}
         answers[f"autoregression of order {order}"] = fitted.free_run(u, order, self.steps)
-        for i, (name, answer) in enumerate(answers.items()):
-            dashes = "-" if i == 0 else "--"
-            ax.plot(after, answer[0, :, 0], dashes, linewidth=1.6, label=name)
+        own = {run.title: plots.model_colour(run.name) for run in runs}
+        for name, answer in answers.items():
+            look = {"color": own.get(name, "black"), "linestyle": "-" if name in own else ":"}
+            ax.plot(after, answer[0, :, 0], linewidth=1.6, label=name, **look)
         ax.axvline(0.5, color="0.8", linewidth=0.8, zorder=0)
         ax.set(xlabel="sample (number after the last one read)", ylabel="x (amplitudes 1 and 0.5)")
         ax.set_title("free run: every forecast is fed back", fontsize="medium")

@@ -60,6 +60,11 @@ class Run:
     further: dict = dataclasses.field(default_factory=dict)
 
     @property
+    def title(self):
+        """What the model is called in tables and figures."""
+        return protocol.TITLES.get(self.name, self.name)
+
+    @property
     def history(self):
         """Of the trainer."""
         return self.trainer.history

@@ -322,4 +322,4 @@ class DelayedXOR(Task):
 
         rng = np.random.default_rng([runs[0].seed, 6])
         inputs, _ = delayed_xor(rng, 1, self.chosen["length"])
-        xor_answers(inputs[0], {run.name: run.model for run in runs}, ax)
+        xor_answers(inputs[0], {run.title: run.model for run in runs}, ax)
