@@ -24,7 +24,7 @@ def main(argv=None):
 
     task = co2.Co2Forecast(quick=options.quick)
     found = training_run.compare(task, ("s4d", "lstm"), seed=options.seed)
-    rows = {run.name: list(run.further.values()) for run in found.runs}
+    rows = {run.title: list(run.further.values()) for run in found.runs}
     for name, (forecasts, _) in task.classical().items():
         rows[name] = task.series.rmse(forecasts, "test")
     print(f"{'RMS error, ppm':>16}" + "".join(f"{f'{h} weeks':>10}" for h in HORIZONS))

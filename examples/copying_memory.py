@@ -28,7 +28,7 @@ def main(argv=None):
     print(f"{'model':>6}{'parameters':>12}{'updates':>9}{'seconds':>9}{'symbols':>10}{'whole':>9}")
     for run in found.runs:
         shares = f"{run.test['accuracy']:>10.2%}{run.further['whole answers']:>9.2%}"
-        print(f"{run.name:>6}{run.parameters:>12}{run.updates:>9}{run.seconds:>9.1f}{shares}")
+        print(f"{run.title:>6}{run.parameters:>12}{run.updates:>9}{run.seconds:>9.1f}{shares}")
     goal = task.goal()
     print(f"goal {goal['goal']:.1%} of the symbols; chance {goal['chance']:.1%}")
 

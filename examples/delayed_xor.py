@@ -43,7 +43,7 @@ def main(argv=None):
         for run in training_run.compare(task, seed=options.seed).runs:
             test, twice = run.test["accuracy"], run.further["accuracy_twice_as_long"]
             print(
-                f"{run.name:>8} {way:>12} {run.updates:8d} {run.seconds:8.1f} "
+                f"{run.title:>8} {way:>12} {run.updates:8d} {run.seconds:8.1f} "
                 f"{test:8.1%} {twice:8.1%}"
             )
             histories[f"{run.name}, {way}"] = [run.history]

@@ -28,7 +28,7 @@ def main(argv=None):
     print(f"{'model':>6}{'parameters':>12}{'updates':>9}{'seconds':>9}{'bits right':>12}")
     for run in found.runs:
         share = f"{100 * run.test['accuracy']:.3f} %"
-        print(f"{run.name:>6}{run.parameters:>12}{run.updates:>9}{run.seconds:>9.1f}{share:>12}")
+        print(f"{run.title:>6}{run.parameters:>12}{run.updates:>9}{run.seconds:>9.1f}{share:>12}")
     print(f"right but for every first bit: {100 * task.goal()['wrong at the first alone']:.3f} %")
 
     if args.figure:

@@ -28,7 +28,7 @@ def main(argv=None):
     print(f"{'model':>11}{'parameters':>12}{'updates':>9}{'seconds':>9}{'right':>10}")
     for run in found.runs:
         share = f"{run.test['accuracy']:.2%}"
-        print(f"{run.name:>11}{run.parameters:>12}{run.updates:>9}{run.seconds:>9.1f}{share:>10}")
+        print(f"{run.title:>11}{run.parameters:>12}{run.updates:>9}{run.seconds:>9.1f}{share:>10}")
     print(f"goal {task.goal()['goal']:.0%}; chance 50%")
 
     if args.figure:

@@ -28,7 +28,7 @@ def main(argv=None):
     print(f"{'':24}{'parameters':>10}{'updates':>9}{'seconds':>9}{'test':>9}")
     for run in found.runs:
         size = f"{run.parameters:>10}{run.updates:>9}{run.seconds:>9.0f}"
-        print(f"{run.name:24}{size}{run.test['accuracy']:>9.1%}")
+        print(f"{run.title:24}{size}{run.test['accuracy']:>9.1%}")
     for rival in found.rivals:
         print(f"{rival.name:52}{rival.value:>9.1%}  {rival.note}")
 

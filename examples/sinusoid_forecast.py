@@ -27,7 +27,7 @@ def main(argv=None):
     print(f"{'test part':>16}{'next sample':>13}   free run of {task.steps}, to the clean sequence")
     for run in found.runs:
         free = next(iter(run.further.values()))
-        print(f"{run.name:>16}{run.test['loss']:>13.5f}   {free:.3f}")
+        print(f"{run.title:>16}{run.test['loss']:>13.5f}   {free:.3f}")
     for rival in found.rivals:
         print(f"{rival.name:>16}{rival.value:>13.5f}   {rival.note}")
     for label, level in task.goal().items():
