@@ -37,9 +37,7 @@ def main(argv=None):
     parser.add_argument("data", metavar="FILE", nargs="*", help=SequentialMNIST.needs_data)
     parser.add_argument("--items", type=int, metavar="N", help="images used (default 10000)")
     parser.add_argument("--models", default="s4d,lstm", help="which are trained (s4d,lstm)")
-    parser.add_argument(
-        "--quick", action="store_true", help="500 images, means of 2 x 2 pixels, 3 epochs"
-    )
+    parser.add_argument("--quick", action="store_true", help="500 images at half the resolution")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--figure", metavar="FILE", help="draw the hardest images into FILE")
     args = parser.parse_args(argv)
