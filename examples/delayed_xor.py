@@ -17,6 +17,7 @@ import numpy as np
 from ssm_manual.models import SequenceModel
 from ssm_manual.plots import xor_signal, xor_training
 from ssm_manual.tasks import training_run
+from ssm_manual.tasks.protocol import TITLES
 from ssm_manual.tasks.xor import DelayedXOR
 from ssm_manual.tasks.xor_signal import label_signal
 
@@ -41,12 +42,12 @@ def main(argv=None):
     print(f"{'model':>8} {'trained on':>12} {'updates':>8} {'seconds':>8} {'test':>8} {'twice':>8}")
     for way, task in ways.items():
         for run in training_run.compare(task, seed=options.seed).runs:
-            test, twice = run.test["accuracy"], run.further["accuracy_twice_as_long"]
+            test, twice = run.test["accuracy"], run.further["accuracy at twice the length"]
             print(
                 f"{run.title:>8} {way:>12} {run.updates:8d} {run.seconds:8.1f} "
                 f"{test:8.1%} {twice:8.1%}"
             )
-            histories[f"{run.name}, {way}"] = [run.history]
+            histories[f"{run.title}, {way}"] = [run.history]
     print("test: right answers at the full length; twice: at twice that length")
     if options.figure:
         xor_training(histories).savefig(options.figure, dpi=110)
@@ -62,12 +63,13 @@ def signals(seeds, batches=60):
     found = {}
     for name, lengths in {"s4d": (6, 16, 45, 128), "lstm": (6, 11, 16)}.items():
         _, options = training_run.options_of(DelayedXOR(), name)
-        found[name] = {length: [] for length in lengths}
+        title = TITLES[name]
+        found[title] = {length: [] for length in lengths}
         for length in lengths:
             for seed in seeds:
                 model = SequenceModel(**options, rng=np.random.default_rng([seed, 1]))
                 rng = np.random.default_rng([seed, 6, length])
-                found[name][length].append(label_signal(model, rng, length, batches))
+                found[title][length].append(label_signal(model, rng, length, batches))
     return found
 
 
