@@ -91,7 +91,9 @@ def _weights(result, held_out, ax, colours):
     ax.axvline(0, color=colours["black"], linewidth=0.6)
     ax.set(xlabel="s - t (samples)", ylabel="d restored(t) / d noisy(s) (no unit)")
     ax.set_title("what it weighs")
-    ax.legend(frameon=False, fontsize="small")
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(top=top + 0.3 * (top - bottom))  # room for the legend above the peak
+    ax.legend(frameon=False, fontsize="small", loc="upper center")
 
 
 def _scores(result, ax, colours):
@@ -122,6 +124,7 @@ def rules(runs):
     matplotlib.figure.Figure
     """
     from ssm_manual import plots
+    from ssm_manual._plot_tasks import _log
 
     models = list(dict.fromkeys(run.model for run in runs))
     figure = plots.figure(11.0, 0.6 + 2.9 * len(models))
@@ -143,7 +146,8 @@ def rules(runs):
         over_updates.set_title(f"{model}: training loss, running mean", loc="left")
         over_updates.legend(frameon=False, fontsize="small")
         for ax in (over_updates, over_seconds):
-            ax.set(xscale="log", yscale="log")
+            ax.set(xscale="log")
+            _log(ax, "y")
         bars = score.bar(
             [names[run.rule] for run in own],
             [run.snr for run in own],

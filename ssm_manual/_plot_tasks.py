@@ -4,6 +4,7 @@ That module is imported when a panel is drawn: it imports this one.
 """
 
 import itertools
+import textwrap
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -82,21 +83,23 @@ def task_curves(runs, ax=None, *, task, over="updates"):
     runs, ax = _runs(runs), plots._axes(ax)
     _validate.one_of("over", over, OVER)
     scale, drawn, looks = _scale(task), [], _looks(runs)
-    for run, look in zip(runs, looks):
+    for place, (run, look) in enumerate(zip(runs, looks)):
         values = scale * np.asarray(run.history[f"validation_{task.metric}"], float)
         ends = np.asarray(run.history["epoch_end"], float)
         if over == "seconds":
             ends = _seconds(run, ends)
         ax.plot(ends, values, linewidth=1.4, **look)
         kept = run.best_epoch - 1
-        ax.plot(ends[kept], values[kept], "o", color=look["color"], markersize=5, zorder=3)
+        # later ones are smaller: two at one place are both seen
+        size = 8 - 1.5 * min(place, 2)
+        ax.plot(ends[kept], values[kept], "o", color=look["color"], markersize=size, zorder=3)
         drawn.append(values)
     levels = {label: scale * value for label, value in task.goal().items()}
     _levels(ax.axhline, levels)
     if not task.percent and min(map(np.min, [*drawn, *levels.values()])) > 0:
         _log(ax, "y")
     ax.set(xlabel="update (number)" if over == "updates" else "training time (s)")
-    ax.set(ylabel=f"validation: {_label(task)}", xlim=(0, None))
+    ax.set(ylabel=textwrap.fill(f"validation: {_label(task)}", 40), xlim=(0, None))
     ax.legend(frameon=False, fontsize="small")
     return ax
 

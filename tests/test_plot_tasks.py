@@ -137,8 +137,8 @@ def test_a_model_has_its_colour_in_every_panel():
     }
     colours = {to_hex(x.get_color()).upper() for x in found.values()}
     assert colours == {plots.COLOURS[panels.MODEL_COLOURS["s4d"]]}
-    assert set(panels.MODEL_COLOURS) == set(protocol.MODELS)
-    assert len(set(panels.MODEL_COLOURS.values())) == len(protocol.MODELS)
+    assert set(panels.MODEL_COLOURS) == set(protocol.TITLES)
+    assert len(set(panels.MODEL_COLOURS.values())) == len(protocol.TITLES)
 
 
 def test_runs_of_one_model_are_told_apart():

@@ -152,7 +152,7 @@ def test_a_quick_run_learns(quick):
     inputs, labels = xor.delayed_xor(np.random.default_rng([length, 5]), 500, length)
     y, _, _ = s4d.model.forward(inputs, cache=False)
     expected = np.mean((y[:, 1] > y[:, 0]) == labels)
-    assert s4d.further["accuracy_twice_as_long"] == pytest.approx(expected)
+    assert s4d.further["accuracy at twice the length"] == pytest.approx(expected)
 
 
 def test_a_quick_task_keeps_what_was_asked_for():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+import textwrap
 
 import numpy as np
 
@@ -40,11 +41,15 @@ def table(found):
         lines += ["", "further, on the test part:"]
         for name in further[0][1]:
             values = ", ".join(f"{label} {own[name]:.4g}" for label, own in further)
-            lines.append(f"  {name}: {values}")
+            lines.append(_indented(f"{name}: {values}"))
     if notes:
-        lines += ["", *(f"  {name}: {note}" for name, note in notes)]
+        lines += ["", *(_indented(f"{name}: {note}") for name, note in notes)]
     lines += ["", f"validation and test: {task.metric_label}"]
     return "\n".join(lines)
+
+
+def _indented(text):
+    return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ")
 
 
 def as_json(found):

@@ -21,8 +21,8 @@ what happens
              every model is scored on it.
   settings   are fixed before training. --choose shows what they were chosen from, and does it
              again: on the second part, with a seed of its own.
-  beside     An LSTM on the same data, for as many updates and with as many parameters, to within
-             what one unit of width changes.
+  beside     An LSTM on the same data, for at most as many updates and with as many parameters, to
+             within what one unit of width changes.
 
 examples
   ssm-manual train previous-bit                          some seconds
@@ -73,12 +73,14 @@ def add_parser(subparsers):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     tasks = parser.add_subparsers(
-        dest="name", metavar="TASK", required=True, parser_class=TaskParser, title="which"
+        dest="name",
+        metavar="TASK",
+        required=True,
+        parser_class=TaskParser,
+        help="one of those; TASK --help explains it",
     )
-    for name, entry in TASKS.items():
-        tasks.add_parser(
-            name, help=entry.summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+    for name in TASKS:  # no help here: they stand in the description, one line each
+        tasks.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def _add_options(parser, task):

@@ -201,7 +201,7 @@ which is that.
             logits, _, _ = run.model.forward(u, cache=False)
             rows.append((run.title, logits[0, -self.symbols :].argmax(axis=-1)))
         cells = np.array([row for _, row in rows])
-        ax.imshow(cells, cmap="cividis", vmin=-3, vmax=memory.MARKER, aspect="auto", alpha=0.75)
+        ax.imshow(cells, cmap="viridis", vmin=0, vmax=memory.MARKER, aspect="auto", alpha=0.55)
         ax.hlines(np.arange(1, len(rows)) - 0.5, -0.5, self.symbols - 0.5, "white", linewidth=4)
         for y, x in np.ndindex(cells.shape):
             right = cells[y, x] == wanted[x]

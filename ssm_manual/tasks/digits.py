@@ -69,14 +69,16 @@ class SequentialDigits(protocol.Task):
     name = "digits"
     title = "Sequential digits"
     summary = "scikit-learn's 8 x 8 digits, pixel by pixel"
-    description = (
-        "Which digit is it? The 64 pixels of an image come one after the other, row by row. Of "
-        "scikit-learn's 1797 images 300 are the test part, the same for every seed; the seed draws "
-        "300 of the others for validation, and 1197 remain for training. Pixels are standardised "
-        "by mean and spread of the training images. Beside the models: nearest neighbours, a "
-        "support vector machine and logistic regression, which see all pixels at once; their "
-        "settings are chosen on the validation part as well."
-    )
+    description = """\
+Which digit is it? The 64 pixels of an image come one after the other, row by row.
+
+Score: share of digits. Parts: of scikit-learn's 1797 images 300 are the test part, the same for
+every seed; the seed draws 300 of the others for validation, and 1197 remain for training. Pixels
+are standardised by mean and spread of the training images. 30 epochs.
+
+Beside the models: nearest neighbours, a support vector machine and logistic regression, which see
+all pixels at once; their settings are chosen on the validation part as well.
+"""
     metric_label = "accuracy (share of digits)"
 
     def __init__(self, *, quick=False, **options):

@@ -88,15 +88,17 @@ class SequentialMNIST(protocol.Task):
     name = "mnist"
     title = "Sequential MNIST"
     summary = "MNIST from your own file, 784 pixels one by one"
-    description = (
-        "Which digit is it? The pixels of an image come one after the other, row by row. The "
-        "images are yours: two IDX files (images and labels, .gz or not), or one .npz archive "
-        "(x and y, or x_train and y_train); nothing is downloaded. A tenth of them is the test "
-        "part, the same for every seed; the seed draws another tenth for validation. Pixels are "
-        "standardised by mean and spread of the training images, which are turned, resized and "
-        "moved a little, anew in every epoch. Beside the models: the nearest neighbours among the "
-        "training images, as they stand in the file."
-    )
+    description = """\
+Which digit is it? The pixels of an image come one after the other, row by row. The images are
+yours: two IDX files (images and labels, .gz or not), or one .npz archive (x and y, or x_train and
+y_train); nothing is downloaded.
+
+Score: share of images. Parts: a tenth of those used is the test part, the same for every seed; the
+seed draws another tenth for validation. Pixels are standardised by mean and spread of the training
+images, which are turned, resized and moved a little, anew in every epoch. 25 epochs.
+
+Beside the models: the nearest neighbours among the training images, as they stand in the file.
+"""
     options: ClassVar[dict] = {
         "items": Option(10_000, "images that are used, at most", minimum=50, quick=500)
     }

@@ -272,7 +272,7 @@ fed back; errors are to what comes without noise, and to what comes with it."""
             ax.plot(after, answer[0, :, 0], linewidth=1.6, label=name, **look)
         ax.axvline(0.5, color="0.8", linewidth=0.8, zorder=0)
         ax.set(xlabel="sample (number after the last one read)", ylabel="x (amplitudes 1 and 0.5)")
-        ax.set_title("free run: every forecast is fed back", fontsize="medium")
+        ax.set_title("free run: every forecast is fed back", loc="left")
         ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=5,
                   bbox_to_anchor=(0.5, -0.17))  # fmt: skip
 

@@ -139,13 +139,17 @@ class DelayedXOR(Task):
     name = "delayed-xor"
     title = "Delayed XOR"
     summary = "do two marked bits, far apart, differ?"
-    description = (
-        "Random bits; one is marked in the first third, one in the last. The label says whether "
-        "the two differ. No single bit tells anything about it, so that a model which begins with "
-        "long sequences learns nothing: training begins with short ones (--shortest; the length "
-        "itself for none of that) and goes on to longer ones as they are learned. Training items "
-        "are new in every batch; 500 items of the full length each for validation and test."
-    )
+    description = """\
+Random bits; one is marked in the first third, one in the last. The label says whether the two
+differ. No single bit tells anything about it, so that a model which begins with long sequences
+learns nothing: training begins with short ones (--shortest; the length itself for none of that) and
+goes on to longer ones as they are learned.
+
+Score: share of sequences. Parts: 500 sequences of the full length each for validation and test, and
+fresh ones for every batch of training. Nothing keeps the same sequence out of two parts: at 256
+samples none comes twice, at a dozen some do. 40 batches of 32 an epoch, at most 80 epochs; training
+ends with the first whose validation part is answered without a mistake.
+"""
     options: ClassVar[dict] = {
         "length": Option(256, "samples of a sequence", minimum=3),
         "shortest": Option(6, "samples of the sequences that training begins with", minimum=3),
@@ -308,7 +312,7 @@ class DelayedXOR(Task):
         length = 2 * self.chosen["length"]
         inputs, labels = delayed_xor(np.random.default_rng([length, 5]), _HELD_OUT, length)
         pieces = [model.forward(u, cache=False)[0] for u in np.split(inputs, 5)]
-        return {"accuracy_twice_as_long": accuracy(np.concatenate(pieces), labels)}
+        return {"accuracy at twice the length": accuracy(np.concatenate(pieces), labels)}
 
     def draw(self, runs, ax):
         """What models say as they hear a new sequence, and the same with one marked bit flipped.
