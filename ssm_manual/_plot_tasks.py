@@ -127,7 +127,7 @@ def task_scores(comparison, ax=None):
         (scale * run.test[task_.metric], f"{look['label']}\n{run.parameters:,} parameters", look)
         for run, look in zip(runs, _looks(runs))
     ]
-    open_dot = {"color": plots.COLOURS["grey"], "markerfacecolor": "none"}
+    open_dot = {"color": "0.4", "markerfacecolor": "none"}  # dark enough for the number beside it
     rows += [(scale * rival.value, rival.name, open_dot) for rival in comparison.rivals]
     rows.sort(key=lambda row: row[0], reverse=task_.higher_is_better)
     goal = {label: scale * value for label, value in task_.goal().items()}
