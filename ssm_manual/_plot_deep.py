@@ -93,7 +93,7 @@ def _weights(result, held_out, ax, colours):
     ax.set_title("what it weighs")
     bottom, top = ax.get_ylim()
     ax.set_ylim(top=top + 0.3 * (top - bottom))  # room for the legend above the peak
-    ax.legend(frameon=False, fontsize="small", loc="upper center")
+    ax.legend(framealpha=1, edgecolor="none", fontsize="small", loc="upper center")
 
 
 def _scores(result, ax, colours):

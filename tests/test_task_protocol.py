@@ -209,3 +209,15 @@ def test_the_catalogue_knows_its_tasks(name, tmp_path):
         assert model in task.models
         assert chosen.settings(model) in chosen.candidates(model)
         training_run.options_of(chosen, model)
+
+
+def test_the_first_candidate_is_used_where_a_task_says_nothing_else():
+    class Listed(Task):
+        def candidates(self, model):
+            return Settings(4, 1), Settings(8, 1)
+
+    assert Listed().settings("s4d") == Settings(4, 1)
+    with pytest.raises(NotImplementedError):
+        Task().settings("s4d")
+    with pytest.raises(NotImplementedError):
+        Task().candidates("s4d")

@@ -117,12 +117,8 @@ the mean over horizons of squared errors in units of seasonal naive's on the tra
         """What each of the horizons is corrected by, every week."""
         return {"d_input": len(FEATURES), "d_output": len(HORIZONS), "task": "regression"}
 
-    def settings(self, model):
-        """A small model for few data, and no norm: how far off a week was is what counts."""
-        return self.candidates(model)[0]
-
     def candidates(self, model):
-        """The first of each is used."""
+        """Small models for few data, without a norm: a week's size counts. The first is used."""
         epochs = 2 if self.quick else 6
 
         def own(lr, width=None, blocks=2, dropout=0.4, **options):

@@ -87,16 +87,7 @@ which is that.
         return 2 * self.symbols + self.delay
 
     def parts(self, seed):
-        """The data.
-
-        Parameters
-        ----------
-        seed : int
-
-        Returns
-        -------
-        Parts
-        """
+        """The data."""
         held = 200 if self.quick else 1000
         return drawn_parts(self._drawn, seed, held=held, batches=32, batch_size=32)
 
@@ -122,30 +113,8 @@ which is that.
         """Of the symbols."""
         return {"goal": 0.999 if self.delay <= 100 else 0.99, "chance": 1 / (memory.MARKER - 1)}
 
-    def settings(self, model):
-        """The first of `candidates`.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        Settings
-        """
-        return self.candidates(model)[0]
-
     def candidates(self, model):
-        """What was compared.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        tuple of Settings
-        """
+        """What was compared; the first is used."""
         limits = {"epochs": 3 if self.quick else 20, "enough": 1.0}
         if model not in ("s4d", "s4"):
             # At delay 100 an LSTM is at chance (0.13) after 640 updates with each of these.
@@ -165,17 +134,7 @@ which is that.
         )
 
     def further(self, model, test):
-        """Shares of answers whose symbols are all right, and of blanks that are answered as such.
-
-        Parameters
-        ----------
-        model : SequenceModel
-        test : Batches
-
-        Returns
-        -------
-        dict of float
-        """
+        """Shares of answers without a wrong symbol, and of blanks that are answered as such."""
         whole, blanks, count = 0, 0, 0
         for batch in test(0, np.random.default_rng(0)):
             answers = model.forward(batch.u, cache=False)[0].argmax(axis=-1)
@@ -187,13 +146,7 @@ which is that.
         return {"whole answers": float(whole / count), "blanks": float(blanks / (each * count))}
 
     def draw(self, runs, ax):
-        """One sequence's symbols and the answers to them; wrong ones are crossed out.
-
-        Parameters
-        ----------
-        runs : list of Run
-        ax : matplotlib.axes.Axes
-        """
+        """One sequence's symbols and the answers to them; wrong ones are crossed out."""
         u, target, _, _ = self._drawn(np.random.default_rng([runs[0].seed, SHOWN]), 1)
         wanted = target[0, -self.symbols :]
         rows = [("asked for", wanted)]

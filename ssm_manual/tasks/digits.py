@@ -86,16 +86,7 @@ all pixels at once; their settings are chosen on the validation part as well.
         self.images, self.labels = handwritten_digits()
 
     def parts(self, seed):
-        """1197, 300 and 300 digits.
-
-        Parameters
-        ----------
-        seed : int
-
-        Returns
-        -------
-        Parts
-        """
+        """1197, 300 and 300 digits."""
         chosen = _images.split(len(self.labels), seed, validation=VALIDATION, test=TEST)
         if self.quick:
             chosen = chosen[0][:600], chosen[1][:100], chosen[2]
@@ -106,30 +97,8 @@ all pixels at once; their settings are chosen on the validation part as well.
         """One pixel in, ten classes out."""
         return {"d_input": 1, "d_output": 10, "task": "classification", "positions": PIXELS}
 
-    def settings(self, model):
-        """The first of `candidates`.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        Settings
-        """
-        return self.candidates(model)[0]
-
     def candidates(self, model):
-        """What was compared.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        tuple of Settings
-        """
+        """What was compared; the first is used."""
         # On the validation part, best epoch: S4D 99.7 %, with less dropout 99.3 %, and causal
         # 99.0 %; before that, without learned positions, 98.7 %, and with steps from 0.001 to 0.1
         # 98.7 % too. LSTM 98.0 % at 0.003, and 97.7 % at 0.01. One digit is 0.33 %.
@@ -157,27 +126,11 @@ all pixels at once; their settings are chosen on the validation part as well.
         return {"goal": 0.975, "chance": 0.1}
 
     def rivals(self, parts, test):
-        """Three methods of scikit-learn that see all pixels at once.
-
-        Parameters
-        ----------
-        parts : Parts
-        test : Batches
-
-        Returns
-        -------
-        tuple of Score
-        """
+        """Three methods of scikit-learn that see all pixels at once."""
         return classical(parts, test)
 
     def draw(self, runs, ax):
-        """The hardest digits of the test part with the models' answers, and one as a sequence.
-
-        Parameters
-        ----------
-        runs : list of Run
-        ax : matplotlib.axes.Axes
-        """
+        """The hardest digits of the test part with the models' answers, and one as a sequence."""
         _images.draw(self, self.images.shape[1:], runs, ax)
 
 

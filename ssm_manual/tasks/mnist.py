@@ -120,16 +120,7 @@ Beside the models: the nearest neighbours among the training images, as they sta
             self.images = _halved(self.images)
 
     def parts(self, seed):
-        """80, 10 and 10 % of the images that are used.
-
-        Parameters
-        ----------
-        seed : int
-
-        Returns
-        -------
-        Parts
-        """
+        """80, 10 and 10 % of the images that are used."""
         used = min(self.chosen["items"], len(self.images))
         tenth = round(SHARE * used)
         chosen = _images.split(len(self.images), seed, validation=tenth, test=tenth, used=used)
@@ -147,30 +138,8 @@ Beside the models: the nearest neighbours among the training images, as they sta
             "positions": int(np.prod(self.images.shape[1:])),
         }
 
-    def settings(self, model):
-        """The first of `candidates`.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        Settings
-        """
-        return self.candidates(model)[0]
-
     def candidates(self, model):
-        """What was compared.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        tuple of Settings
-        """
+        """What was compared; the first is used."""
         size = {"n_layers": 2, "epochs": 3 if self.quick else 25}
         # S4D on the validation part after 10 epochs: 97.1 %, and still rising. Images that are
         # never twice the same need no dropout.
@@ -192,17 +161,7 @@ Beside the models: the nearest neighbours among the training images, as they sta
         return {"goal": 0.97, "chance": 1 / (int(self.labels.max()) + 1)}
 
     def rivals(self, parts, test):
-        """The nearest neighbours among the training images, as they stand in the file.
-
-        Parameters
-        ----------
-        parts : Parts
-        test : Batches
-
-        Returns
-        -------
-        tuple of Score
-        """
+        """The nearest neighbours among the training images, as they stand in the file."""
         train, validation, test = (part.arrays for part in (parts.train, parts.validation, test))
         shares = [
             np.mean(nearest_neighbours(train.u, train.target, validation.u, k) == validation.target)
@@ -214,13 +173,7 @@ Beside the models: the nearest neighbours among the training images, as they sta
         return (Score("nearest neighbours", float(np.mean(found == test.target)), note),)
 
     def draw(self, runs, ax):
-        """The hardest images of the test part with the models' answers, and one as a sequence.
-
-        Parameters
-        ----------
-        runs : list of Run
-        ax : matplotlib.axes.Axes
-        """
+        """The hardest images of the test part with the models' answers, and one as a sequence."""
         _images.draw(self, self.images.shape[1:], runs, ax)
 
 

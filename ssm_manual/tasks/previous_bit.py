@@ -46,8 +46,8 @@ class PreviousBit(Task):
 Coin tosses, one at a time; the answer at each is the toss before. Before the first there is none,
 and its answer is itself. The second rule is the harder one: no linear model that starts at rest can
 follow both, and one that follows the first alone is right in 1 - 1/(2 length) of all bits, 95 % at
-length 10. A deep model tells the beginning by the constants in its first map, which an SSM sees
-begin.
+length 10. A deep model can tell where the beginning is: its first map adds constants, and an SSM
+sees them set in.
 
 Score: share of all bits of all sequences. Parts: 1000 sequences each for validation and test, or a
 quarter each of all that there are (256 at length 10), and fresh ones for every batch of training,
@@ -64,16 +64,7 @@ first whose validation bits are all right.
         return self.chosen["length"]
 
     def parts(self, seed):
-        """The data.
-
-        Parameters
-        ----------
-        seed : int
-
-        Returns
-        -------
-        Parts
-        """
+        """The data."""
         most = 200 if self.quick else 1000
         # two quarters of all sequences there are: as many are left for training
         held = min(most, 2 ** min(self.length, 12) // 4)
@@ -95,30 +86,8 @@ first whose validation bits are all right.
         """All bits; and what the rule of all bits but the first brings."""
         return {"goal": 1.0, "wrong at the first alone": 1 - 0.5 / self.length, "chance": 0.5}
 
-    def settings(self, model):
-        """The first of `candidates`.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        Settings
-        """
-        return self.candidates(model)[0]
-
     def candidates(self, model):
-        """What was compared.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        tuple of Settings
-        """
+        """What was compared; the first is used."""
         limits = {"epochs": 3 if self.quick else 20, "enough": 1.0}
         if model not in ("s4d", "s4"):
             options = {"dropout": 0.0}
@@ -134,13 +103,7 @@ first whose validation bits are all right.
         return tuple(found)
 
     def draw(self, runs, ax):
-        """The first 30 bits of one sequence: what is asked for, and what models hold likely.
-
-        Parameters
-        ----------
-        runs : list of Run
-        ax : matplotlib.axes.Axes
-        """
+        """The first 30 bits of one sequence: what is asked for, and what models hold likely."""
         from ssm_manual.plots import model_colour
 
         u, target, _, _ = self._drawn(np.random.default_rng([runs[0].seed, SHOWN]), 1)

@@ -319,7 +319,7 @@ class Task:
         raise NotImplementedError
 
     def settings(self, model):
-        """What has been chosen for a model.
+        """What has been chosen for a model: the first of `candidates`, if a subclass lists some.
 
         Parameters
         ----------
@@ -330,7 +330,9 @@ class Task:
         -------
         Settings
         """
-        raise NotImplementedError
+        if type(self).candidates is Task.candidates:
+            raise NotImplementedError
+        return self.candidates(model)[0]
 
     def metrics(self):
         """Metrics for validation and test, see `Trainer`.

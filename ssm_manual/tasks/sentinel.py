@@ -108,16 +108,7 @@ can.
         return self.chosen["length"]
 
     def parts(self, seed):
-        """The data.
-
-        Parameters
-        ----------
-        seed : int
-
-        Returns
-        -------
-        Parts
-        """
+        """The data."""
         held, batches, size = (200, 32, 32) if self.quick else (1000, 39, 128)
         return drawn_parts(self._drawn, seed, held=held, batches=batches, batch_size=size)
 
@@ -142,30 +133,8 @@ can.
         """Of the sequences."""
         return {"goal": 0.9 if self.quick else 0.99, "chance": 0.5}
 
-    def settings(self, model):
-        """The first of `candidates`.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        Settings
-        """
-        return self.candidates(model)[0]
-
     def candidates(self, model):
-        """What was compared.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        tuple of Settings
-        """
+        """What was compared; the first is used."""
         limits = {"epochs": 3 if self.quick else 30, "warmup": 0.05, "enough": 0.998}
         # Validation of an S4D, without and with a norm: 99.9 % after 3 epochs and 92.6 % after 8 at
         # length 100. At length 500 without: all right after 8.
@@ -183,13 +152,7 @@ can.
         return chosen, other
 
     def draw(self, runs, ax):
-        """What models hold likely, for sequences with the sentinel at all places and without.
-
-        Parameters
-        ----------
-        runs : list of Run
-        ax : matplotlib.axes.Axes
-        """
+        """What models hold likely, for sequences with the sentinel at all places and without."""
         from ssm_manual.plots import model_colour
 
         rng = np.random.default_rng([runs[0].seed, SHOWN])

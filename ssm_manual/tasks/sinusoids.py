@@ -172,12 +172,8 @@ fed back; errors are to what comes without noise, and to what comes with it."""
         """A step for every feature at every sample."""
         return {"d_input": 3, "d_output": 3, "task": "regression"}
 
-    def settings(self, model):
-        """Norms are left out: a sample's size is what the answer depends on."""
-        return self.candidates(model)[0]
-
     def candidates(self, model):
-        """The first of each is used."""
+        """Norms are left out: a sample's size is what the answer depends on. The first is used."""
         epochs = 3 if self.quick else 20
 
         def own(lr, width=None, blocks=1, **options):

@@ -168,16 +168,7 @@ ends with the first whose validation part is answered without a mistake.
         self.chosen = {"length": length, "shortest": shortest}
 
     def parts(self, seed):
-        """Training items without end, and 500 each for validation and test.
-
-        Parameters
-        ----------
-        seed : int
-
-        Returns
-        -------
-        Parts
-        """
+        """Training items without end, and 500 each for validation and test."""
         length = self.chosen["length"]
 
         def held_out(stream):
@@ -188,12 +179,7 @@ ends with the first whose validation part is answered without a mistake.
         return Parts(train, held_out(3), Sealed(held_out(4)))
 
     def shape(self):
-        """Two dense maps at the door, which can multiply a bit by its mark; the last sample counts.
-
-        Returns
-        -------
-        dict
-        """
+        """Two dense maps first, which can multiply a bit by its mark; the last sample counts."""
         return {
             "d_input": 3,
             "d_output": 2,
@@ -203,47 +189,19 @@ ends with the first whose validation part is answered without a mistake.
         }
 
     def metrics(self):
-        """Share of right answers.
-
-        Returns
-        -------
-        dict
-        """
+        """Share of right answers."""
         return {"accuracy": accuracy}
 
     def goal(self):
-        """A guess is right half of the time.
-
-        Returns
-        -------
-        dict of float
-        """
+        """A guess is right half of the time."""
         return {"goal": 0.98, "chance": 0.5}
 
     def settings(self, model):
-        """Chosen among `candidates`.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        Settings
-        """
+        """The second of `candidates`."""
         return self.candidates(model)[1]
 
     def candidates(self, model):
-        """Three learning rates, for all models alike.
-
-        Parameters
-        ----------
-        model : str
-
-        Returns
-        -------
-        tuple of Settings
-        """
+        """Three learning rates, for all models alike."""
         # On validation, seed 1000. A first curriculum grew by 1.3, for at most 2000 updates: S4D
         # with poles of LegS 99.0, 99.8 and 54 % right for the three rates, the last at length
         # 224 by then; LSTM 100 % after 1300 and 1000 updates, and 52 %, never past length 6.
@@ -315,13 +273,7 @@ ends with the first whose validation part is answered without a mistake.
         return {"accuracy at twice the length": accuracy(np.concatenate(pieces), labels)}
 
     def draw(self, runs, ax):
-        """What models say as they hear a new sequence, and the same with one marked bit flipped.
-
-        Parameters
-        ----------
-        runs : list of Run
-        ax : matplotlib.axes.Axes
-        """
+        """What models say as they hear a new sequence, and the same with one marked bit flipped."""
         from ssm_manual._plot_xor import xor_answers
 
         rng = np.random.default_rng([runs[0].seed, 6])
