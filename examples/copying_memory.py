@@ -17,7 +17,7 @@ def main(argv=None):
     """Train both, print a table; returns 0 if S4D reaches the goal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="5 symbols, delay 20, 3 epochs")
-    parser.add_argument("--delay", type=int, default=100, metavar="N", help="samples, default 100")
+    parser.add_argument("--delay", type=int, metavar="N", help="samples (default 100)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--figure", metavar="FILE", help="draw a question and answers into FILE")
     args = parser.parse_args(argv)

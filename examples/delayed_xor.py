@@ -27,17 +27,15 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="short sequences, few updates")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of data and models")
-    parser.add_argument("--length", type=int, default=256, metavar="N", help="samples (256)")
+    parser.add_argument("--length", type=int, metavar="N", help="samples (default 256)")
     parser.add_argument("--figure", metavar="FILE", help="draw lengths and accuracies into FILE")
     parser.add_argument("--signal", metavar="FILE", help="draw what labels say before training")
     options = parser.parse_args(argv)
 
-    ways = {
-        "growing": DelayedXOR(quick=options.quick, length=options.length),
-        "full length": DelayedXOR(
-            quick=options.quick, length=options.length, shortest=options.length
-        ),
-    }
+    growing = DelayedXOR(quick=options.quick, length=options.length)
+    length = growing.chosen["length"]
+    at_once = DelayedXOR(quick=options.quick, length=length, shortest=length)
+    ways = {"growing": growing, "full length": at_once}
     histories = {}
     print(f"{'model':>8} {'trained on':>12} {'updates':>8} {'seconds':>8} {'test':>8} {'twice':>8}")
     for way, task in ways.items():

@@ -16,8 +16,8 @@ from ssm_manual.tasks import previous_bit, training_run
 def main(argv=None):
     """Train both, print a table; returns 0 if S4D has all bits right."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="at most 20 bits, fewer epochs")
-    parser.add_argument("--length", type=int, default=10, metavar="N", help="bits of a sequence")
+    parser.add_argument("--quick", action="store_true", help="fewer sequences and epochs")
+    parser.add_argument("--length", type=int, metavar="N", help="bits (default 10)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--figure", metavar="FILE", help="draw bits and answers into FILE")
     args = parser.parse_args(argv)

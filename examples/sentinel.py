@@ -17,7 +17,7 @@ def main(argv=None):
     """Train all three, print a table; returns 0 if S4D reaches the goal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="30 tokens, 3 epochs")
-    parser.add_argument("--length", type=int, default=500, metavar="N", help="tokens, default 500")
+    parser.add_argument("--length", type=int, metavar="N", help="tokens (default 500)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--figure", metavar="FILE", help="draw all answers into FILE")
     args = parser.parse_args(argv)

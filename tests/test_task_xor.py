@@ -157,7 +157,8 @@ def test_a_quick_run_learns(quick):
 
 def test_a_quick_task_keeps_what_was_asked_for():
     assert xor.DelayedXOR(quick=True).chosen == {"length": 6, "shortest": 3}
-    assert xor.DelayedXOR(quick=True, shortest=256).chosen == {"length": 6, "shortest": 6}
+    assert xor.DelayedXOR(quick=True, shortest=6).chosen == {"length": 6, "shortest": 6}
+    assert xor.DelayedXOR(quick=True, length=20).chosen == {"length": 20, "shortest": 3}
 
 
 def test_every_model_has_settings_that_were_compared():

@@ -167,6 +167,8 @@ def _task(args):
     given = {name: getattr(args, name) for name in args.task.options}
     if args.task.needs_data:
         given["data"] = args.data
+    for path in getattr(args, "data", None) or []:
+        _output.check_exists("--data", path)
     try:
         return args.task(quick=args.quick, **given)
     except ImportError as error:  # an extra

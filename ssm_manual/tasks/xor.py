@@ -125,8 +125,7 @@ class DelayedXOR(Task):
     Parameters
     ----------
     quick : bool
-        At most six samples, and three epochs. It begins with three samples, unless ``shortest``
-        was as large as ``length``.
+        Three epochs; six samples and a beginning with three, if nothing else is said.
     **options : int
         ``length`` and ``shortest``, in samples.
 
@@ -151,8 +150,10 @@ samples none comes twice, at a dozen some do. 40 batches of 32 an epoch, at most
 ends with the first whose validation part is answered without a mistake.
 """
     options: ClassVar[dict] = {
-        "length": Option(256, "samples of a sequence", minimum=3),
-        "shortest": Option(6, "samples of the sequences that training begins with", minimum=3),
+        "length": Option(256, "samples of a sequence", minimum=3, quick=6),
+        "shortest": Option(
+            6, "samples of the sequences that training begins with", minimum=3, quick=3
+        ),
     }
 
     def __init__(self, *, quick=False, **options):
@@ -160,12 +161,7 @@ ends with the first whose validation part is answered without a mistake.
         length, shortest = self.chosen["length"], self.chosen["shortest"]
         if shortest > length and options.get("shortest") is not None:
             raise ValueError(f"shortest is {shortest}; it must be at most the length, {length}")
-        shortest = min(shortest, length)
-        if self.quick:
-            all_along = shortest == length
-            length = min(length, 6)
-            shortest = length if all_along else min(shortest, 3)
-        self.chosen = {"length": length, "shortest": shortest}
+        self.chosen["shortest"] = min(shortest, length)
 
     def parts(self, seed):
         """Training items without end, and 500 each for validation and test."""
