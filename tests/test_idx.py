@@ -93,7 +93,8 @@ BAD_IDX = {
     "cut by a byte": (IMAGE_BYTES[:-1], "promises 24 bytes"),
     "trailing byte": (IMAGE_BYTES + b"\0", "goes on after the 24 bytes"),
     "absurd sizes": (b"\0\0\x08\x03" + b"\xff" * 12 + bytes(50), "promises 79228162458924105385"),
-    "no image": (b"\0\0\x08\x03" + bytes(12), "holds no pixel"),
+    "no image": (b"\0\0\x08\x03" + bytes(12), "holds no number"),
+    "no image of absurd size": (b"\0\0\x08\x03" + bytes(4) + b"\xff" * 8, "holds no number"),
 }
 
 
@@ -170,6 +171,22 @@ BAD_ARRAYS = {
     "a shape that is none": (
         {"x": npy(IMAGES).replace(b"(2, 3, 4), ", b"(9**9, 9), "), "y": LABELS},
         ", x: is no readable array",
+    ),
+    "a shape of truths": (
+        {"x": npy(IMAGES).replace(b"(2, 3, 4), ", b"(True,3,4),"), "y": LABELS},
+        ", x: is no readable array",
+    ),
+    "less than nothing": (
+        {"x": npy(IMAGES).replace(b"(2, 3, 4), ", b"(-2,-3,4), "), "y": LABELS},
+        ", x: is no readable array",
+    ),
+    "no image": ({"x": IMAGES[:0], "y": LABELS[:0]}, r", x: has shape \(0, 3, 4\); it holds no"),
+    "no image of absurd size": (
+        {
+            "x": npy(IMAGES).replace(b"(2, 3, 4), }" + b" " * 20, b"(0, 1%s), }" % (b"0" * 24)),
+            "y": LABELS,
+        },
+        ", x: has shape .*; it holds no number",
     ),
     "large": (
         {"x": npy(IMAGES).replace(b"(2, 3, 4), ", b"(99999999,)"), "y": LABELS},

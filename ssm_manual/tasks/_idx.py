@@ -135,6 +135,8 @@ def _idx(path, file, room):
         numbers += block
     if file.read(1):
         raise ValueError(f"{path}: goes on after the {wanted} bytes of shape {shape} of its header")
+    if not wanted:  # the other axes may be longer than an array's can be
+        raise ValueError(f"{path}: has shape {shape}; it holds no number")
     return np.frombuffer(numbers, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -174,7 +176,11 @@ def _npy(path, archive, member):
     if dtype.kind not in "iuf":
         what = "pickled objects, which are not loaded" if dtype.hasobject else f"dtype {dtype}"
         raise ValueError(f"{name}: holds {what}; it must hold real numbers")
+    if any(type(n) is not int or n < 0 for n in shape):  # NumPy lets True pass
+        raise ValueError(f"{name}: is no readable array (its shape is {shape})")
     wanted = math.prod(shape) * dtype.itemsize
+    if not wanted:  # the other axes may be longer than an array's can be
+        raise ValueError(f"{name}: has shape {shape}; it holds no number")
     ratio = 1 if member.compress_type == zipfile.ZIP_STORED else RATIO
     room = min(member.file_size, ratio * os.path.getsize(path))
     if wanted > room:
