@@ -107,7 +107,9 @@ def _scores(result, ax, colours):
     ax.bar_label(bars, fmt="%.1f", padding=2, fontsize="small")
     ax.axvline(result.snr_in, color=colours["black"], linestyle="--", linewidth=0.9)
     ax.tick_params(axis="y", labelsize="small")
-    ax.set_xlim(0, 1.15 * max(score.snr for score in scores))
+    values = [0.0, result.snr_in, *(score.snr for score in scores if np.isfinite(score.snr))]
+    room = 0.15 * np.ptp(values)  # for the numbers at the ends of the bars
+    ax.set_xlim(min(values) - room * (min(values) < 0), max(values) + room * (max(values) > 0))
     ax.set(xlabel="SNR (dB); dashed: noisy", title="all methods, held-out part")
 
 
