@@ -34,7 +34,7 @@ STEP = 4 * np.pi / 200
 NOISE = 0.05
 
 #: Numbers of past samples among which the autoregression chooses.
-ORDERS = (1, 2, 4, 8, 16, 32, 64, 96)
+ORDERS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192)
 
 
 class Sequences(NamedTuple):
