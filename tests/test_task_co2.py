@@ -117,6 +117,21 @@ def test_holt_winters_is_that_of_statsmodels(rng, monkeypatch):
     np.testing.assert_allclose(found[180], fixed.forecast(52)[np.array(ahead) - 1])
 
 
+@pytest.mark.parametrize("years", [2, 3])
+def test_holt_winters_is_fitted_to_its_years_alone(years, rng, monkeypatch):
+    seen = []
+
+    def smoothing(y):
+        seen.append(y.copy())
+        return (0.3, 0.2, 0.1), y[0], 0.0, np.zeros(52)
+
+    monkeypatch.setattr(seasonal, "_smoothing", smoothing)
+    y = curve(300, rng)
+    seasonal.holt_winters(y, HORIZONS, years=years, first=120)
+    for end, fitted in zip((121, 173, 225, 277), seen, strict=True):
+        np.testing.assert_array_equal(fitted, y[max(0, end - 52 * years) : end])
+
+
 def test_regression_knows_a_line_with_a_season():
     y = curve(330, missing=(7, 200, 201))
     found = seasonal.regression(y, HORIZONS, years=3)

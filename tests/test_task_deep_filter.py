@@ -101,6 +101,19 @@ def test_the_seed_decides_everything():
         np.testing.assert_array_equal(value, same.model.params[name])
 
 
+@pytest.mark.parametrize("lookahead", [None, 4])
+def test_training_sees_nothing_of_the_held_out_part(lookahead):
+    task = denoising.prepare(wave(), lookahead=lookahead or 0)
+    other = task._replace(clean=np.concatenate([task.clean[: task.start], np.full(120, 9.0)]))
+    options = {"causal": lookahead is not None, "epochs": 5}
+    one, same = (
+        deep_filter.train(t, rng=np.random.default_rng(0), **options) for t in (task, other)
+    )
+    np.testing.assert_array_equal(one.losses, same.losses)
+    for name, value in one.model.params.items():
+        np.testing.assert_array_equal(value, same.model.params[name])
+
+
 @pytest.mark.parametrize("lookahead", [0, 4])
 def test_a_causal_model_looks_no_further_ahead_than_it_may(lookahead, rng, monkeypatch):
     filter = trained(lookahead)
@@ -286,6 +299,19 @@ def test_what_it_weighs_is_the_derivative(rng):
         back[s] -= step
         y = [small.forward(x[None, :, None])[0][0, 5, 0] for x in (ahead, back)]
         assert weights[s] == pytest.approx((y[0] - y[1]) / (2 * step), rel=1e-6, abs=1e-9)
+
+
+def test_no_score_lies_beyond_the_axis():
+    """Where noise drowns the signal, every SNR is negative."""
+    for noise_snr in (-30, 5):
+        result = denoising.compare(wave(), noise_snr=noise_snr, draws=2, model="deep", epochs=2)
+        figure = _plot_deep.deep_denoising(result, slice(result.start, result.clean.size))
+        ax = next(ax for ax in figure.axes if ax.get_title().startswith("all methods"))
+        low, high = ax.get_xlim()
+        bars = [bar.get_width() for bar in ax.patches]
+        assert low <= min(0, *bars, result.snr_in)
+        assert max(0, *bars, result.snr_in) <= high
+    assert min(bars) < result.snr_in  # hardly trained
 
 
 # -------------------------------------------------------------------------- one rule beside another

@@ -224,6 +224,20 @@ def test_nearest_neighbours(rng):
         nearest_neighbours(known, labels, asked[:, 1:], 1)
 
 
+@pytest.mark.parametrize("which", ["digits", "mnist"])
+def test_settings_of_rivals_are_chosen_on_validation(which, file):
+    """A test part whose labels mean nothing changes scores, not choices."""
+    quick = {"quick": True}
+    task = SequentialDigits(**quick) if which == "digits" else SequentialMNIST(data=file, **quick)
+    parts = task.parts(0)
+    test = parts.test.open()
+    honest = task.rivals(parts, test)
+    for label in range(4):
+        test.arrays.target[:] = label
+        spoiled = task.rivals(parts, test)
+        assert [score.note for score in spoiled] == [score.note for score in honest]
+
+
 # ------------------------------------------------------------------------------------- quick run
 
 

@@ -161,6 +161,21 @@ def test_a_quick_run_learns(quick):
     assert task.goal() == {"the noise alone": pytest.approx(0.0025)}
 
 
+def test_the_order_is_chosen_on_validation(monkeypatch):
+    task = sinusoids.SinusoidForecast(quick=True)
+    parts = task.parts(0)
+    asked = []
+
+    def error(self, x, order):
+        asked.append(x)
+        return abs(order - 8)
+
+    monkeypatch.setattr(Autoregression, "error", error)
+    fitted, order = task.autoregression(parts)
+    assert (order, fitted.order) == (8, 32)
+    assert all(np.array_equal(x[:, :-1], parts.validation.arrays.u) for x in asked)
+
+
 def test_scores_are_of_samples_not_of_steps(quick):
     _, found = quick
     run, test = found.runs[0], found.test
