@@ -57,6 +57,15 @@ def test_a_constant_signal_shows_strength_and_level():
     assert 0.1 < np.abs(zero).max() <= 0.2
 
 
+def test_a_sinusoid_shows_the_speed():
+    u, _ = stretches(np.sin(0.1 * np.arange(3000)))
+    d = np.diff(u, axis=1)  # without its level; d_{t-1} + d_{t+1} = 2 cos(w) d_t
+    cosine = np.sum((d[:, :-2] + d[:, 2:]) * d[:, 1:-1], axis=1) / np.sum(d[:, 1:-1] ** 2, axis=1)
+    speed = np.arccos(cosine / 2) / 0.1
+    assert 1 / 1.2 - 0.01 < speed.min() < 0.95
+    assert 1.05 < speed.max() < 1.2 + 0.01
+
+
 def test_noise_is_fresh_and_the_target_late():
     u, target = stretches(np.sin(0.05 * np.arange(3000)), sigma=0.7, lookahead=9, gain=0.5)
     assert u.shape == (16, 265)
@@ -301,6 +310,15 @@ def test_what_it_weighs_is_the_derivative(rng):
         assert weights[s] == pytest.approx((y[0] - y[1]) / (2 * step), rel=1e-6, abs=1e-9)
 
 
+def test_what_it_weighs_ends_where_its_sight_does():
+    result = denoising.compare(wave(), lookahead=6, draws=2, model="deep", epochs=2)
+    figure = _plot_deep.deep_denoising(result, slice(result.start, result.clean.size - 6))
+    ax = next(ax for ax in figure.axes if ax.get_title() == "what it weighs")
+    for line in ax.lines[:2]:
+        at, weights = line.get_data()
+        assert at[weights != 0].max() == 6
+
+
 def test_no_score_lies_beyond_the_axis():
     """Where noise drowns the signal, every SNR is negative."""
     for noise_snr in (-30, 5):
@@ -339,6 +357,16 @@ def test_both_rules_start_alike_on_the_same_data():
         assert (adamw.memory, descent.memory) == (2 * adamw.parameters, 0)
         assert (np.diff(adamw.seconds) >= 0).all()
         assert adamw.steps[-1] == updates
+
+
+def test_a_rule_is_scored_on_the_held_out_part(monkeypatch):
+    seen = []
+    monkeypatch.setattr(denoising, "snr", lambda *args: seen.append(args) or 0.0)
+    task = denoising.prepare(wave(), lookahead=4)
+    rules.train(task, "diagonal", "adamw", updates=2, draws=3)
+    clean, errors = seen[-1]
+    np.testing.assert_array_equal(clean, task.clean[280:396])
+    assert errors.shape == (3, 116)
 
 
 def test_the_diagonal_descent_is_that_of_the_trained_filter():

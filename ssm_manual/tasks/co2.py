@@ -192,8 +192,8 @@ the training part."""
         # 0.54 0.61 0.86, 0.53 0.60 0.83, 0.53 0.60 0.82, 0.54 0.63 0.93. Years 6, 8, 10, 15, all:
         # 0.49 0.60 0.81, 0.49 0.61 0.79, 0.50 0.64 0.75, 0.53 0.75 0.78, 0.68 1.23 0.82. The metric
         # decides between close ones: 0.8120 and 0.8117 at order 60 and 80, 0.762 and 0.759 with 6
-        # and 8 years. The regression's years 8, 10, 12, 15: 0.678, 0.640, 0.623, 0.631; its half-life
-        # 2, 4, 8: 0.622, 0.623, 0.671; a parabola: 0.716.
+        # and 8 years. The regression's years 8, 10, 12, 15: 0.678, 0.640, 0.623, 0.631; its
+        # half-life 2, 4, 8: 0.622, 0.623, 0.671; a parabola: 0.716.
         self._classical[part] = {
             "regression": (series.regression.forecasts, "what the models correct, alone"),
             "seasonal naive": (

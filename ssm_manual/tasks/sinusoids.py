@@ -218,8 +218,8 @@ fed back; errors are to what comes without noise, and to what comes with it."""
         fit = Score(
             "autoregression",
             fitted.error(_whole(test), order),
-            f"order {order}, chosen on validation from {', '.join(map(str, ORDERS))}; free run of "
-            f"{ahead}: {_off(run, test.later.clean):.3g} to the clean sequence",
+            f"order {order}, chosen on validation, at most {fitted.order}; free run of {ahead}: "
+            f"{_off(run, test.later.clean):.3g} to the clean sequence",
         )
         return stay, fit
 
