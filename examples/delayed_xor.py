@@ -27,7 +27,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="short sequences, few updates")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of data and models")
-    parser.add_argument("--length", type=int, metavar="N", help="samples (default 256)")
+    parser.add_argument("--length", type=int, metavar="N", help="samples (256; quick: 6)")
     parser.add_argument("--figure", metavar="FILE", help="draw lengths and accuracies into FILE")
     parser.add_argument("--signal", metavar="FILE", help="draw what labels say before training")
     options = parser.parse_args(argv)

@@ -72,6 +72,8 @@ def test_bad_options():
         xor.DelayedXOR(shortest=300)
     with pytest.raises(ValueError, match="length is 2"):
         xor.DelayedXOR(length=2)
+    with pytest.raises(ValueError, match="length is 10001; it must be at most 10000"):
+        xor.DelayedXOR(length=10_001)
     assert xor.DelayedXOR(length=4).chosen == {"length": 4, "shortest": 4}
     with pytest.raises(ValueError, match="batches is 1; it must be at least 2"):
         xor_signal.label_signal(None, np.random.default_rng(0), 6, 1)
@@ -84,13 +86,25 @@ def test_parts_are_disjoint_and_of_their_sizes():
     assert [a.u.shape for a in held.values()] == [(500, 60, 3)] * 2
     seen = [{u.tobytes() for u in a.u} for a in held.values()]
     seen.append(
-        {u.tobytes() for batch, _ in parts.train(0, np.random.default_rng(3)) for u in batch}
+        {u.tobytes() for batch in parts.train(0, np.random.default_rng(3)) for u in batch.u}
     )
     assert [len(s) for s in seen] == [500, 500, parts.train.items]
     assert len(set.union(*seen)) == sum(map(len, seen))
     again = xor.DelayedXOR(length=60).parts(3)
     np.testing.assert_array_equal(again.validation.arrays.u, held["validation"].u)
     np.testing.assert_array_equal(again.test.open().arrays.u, held["test"].u)
+
+
+@pytest.mark.parametrize(("length", "held"), [(3, 2), (4, 4), (6, 64), (8, 256), (9, 500)])
+def test_short_sequences_are_in_one_part_alone(length, held):
+    """There are 2^length (length // 3)^2 of them, which chance would put into several parts."""
+    parts = xor.DelayedXOR(length=length).parts(0)
+    fixed = [[u.tobytes() for u in a.arrays.u] for a in (parts.validation, parts.test.open())]
+    assert [len(set(part)) for part in fixed] == [len(part) for part in fixed] == [held, held]
+    assert not set(fixed[0]) & set(fixed[1])
+    drawn = {u.tobytes() for b in parts.train(0, np.random.default_rng(0)) for u in b.u}
+    assert len(drawn) <= 2**length * (length // 3) ** 2 - 2 * held
+    assert not drawn & {item for part in fixed for item in part}
 
 
 # -------------------------------------------------------------------------------------- curriculum
@@ -157,8 +171,10 @@ def test_a_quick_run_learns(quick):
 
 def test_a_quick_task_keeps_what_was_asked_for():
     assert xor.DelayedXOR(quick=True).chosen == {"length": 6, "shortest": 3}
-    assert xor.DelayedXOR(quick=True, shortest=6).chosen == {"length": 6, "shortest": 6}
     assert xor.DelayedXOR(quick=True, length=20).chosen == {"length": 20, "shortest": 3}
+    assert xor.DelayedXOR(quick=True, shortest=6).chosen == {"length": 6, "shortest": 6}
+    with pytest.raises(ValueError, match="shortest is 7; it must be at most the length, 6"):
+        xor.DelayedXOR(quick=True, shortest=7)
 
 
 def test_every_model_has_settings_that_were_compared():

@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from ssm_manual import _validate
-from ssm_manual.tasks.protocol import Fresh, Option, Parts, Sealed, Settings, Task
-from ssm_manual.training import Batches, accuracy
+from ssm_manual.tasks._drawn import drawn_parts
+from ssm_manual.tasks.protocol import Fresh, Option, Settings, Task
+from ssm_manual.training import Batch, accuracy
 
 __all__ = ["BATCH", "GROWTH", "LEARNED", "DelayedXOR", "Growing", "delayed_xor"]
 
@@ -24,7 +25,7 @@ GROWTH = {"s4d": 1.15, "s4": 1.15, "lstm": 1.3, "rnn": 1.3}
 #: Items of a batch in training.
 BATCH = 32
 
-_HELD_OUT = 500  # items of the validation part, and of the test part
+_HELD_OUT = 500  # items of the validation part, and of the test part, where there are so many
 
 
 def delayed_xor(rng, sequences, length, *, dtype="float32"):
@@ -144,15 +145,15 @@ differ. No single bit tells anything about it, so that a model which begins with
 learns nothing: training begins with short ones (--shortest; the length itself for none of that) and
 goes on to longer ones as they are learned.
 
-Score: share of sequences. Parts: 500 sequences of the full length each for validation and test, and
-fresh ones for every batch of training. Nothing keeps the same sequence out of two parts: at 256
-samples none comes twice, at a dozen some do. 40 batches of 32 an epoch, at most 80 epochs; training
-ends with the first whose validation part is answered without a mistake.
+Score: share of sequences. Parts: 500 sequences of the full length each for validation and test, or a
+quarter each of all that there are, and fresh ones for every batch of training, which are never one
+of those. 40 batches of 32 an epoch, at most 80 epochs; training ends with the first whose validation
+part is answered without a mistake.
 """
     options: ClassVar[dict] = {
-        "length": Option(256, "samples of a sequence", minimum=3, quick=6),
+        "length": Option(256, "samples of a sequence", 3, 10_000, quick=6),
         "shortest": Option(
-            6, "samples of the sequences that training begins with", minimum=3, quick=3
+            6, "samples of the sequences that training begins with", 3, 10_000, quick=3
         ),
     }
 
@@ -164,15 +165,20 @@ ends with the first whose validation part is answered without a mistake.
         self.chosen["shortest"] = min(shortest, length)
 
     def parts(self, seed):
-        """Training items without end, and 500 each for validation and test."""
+        """Training items without end, and at most 500 each for validation and test."""
         length = self.chosen["length"]
-
-        def held_out(stream):
-            rng = np.random.default_rng([seed, stream])
-            return Batches(*delayed_xor(rng, _HELD_OUT, length), batch_size=100, shuffle=False)
-
+        # a short sequence has few variants: two quarters of them are held, so that half are left
+        held = min(_HELD_OUT, 2 ** min(length, 12) * (length // 3) ** 2 // 4)
         train = Growing(length, batches=40, batch_size=BATCH)
-        return Parts(train, held_out(3), Sealed(held_out(4)))
+        drawn = drawn_parts(
+            lambda rng, items: Batch(*delayed_xor(rng, items, train.length)),
+            seed,
+            held=held,
+            batches=train.batches,
+            batch_size=train.batch_size,
+        )
+        train.draw = drawn.train.draw  # never a held item, at whatever length it is
+        return drawn._replace(train=train)
 
     def shape(self):
         """Two dense maps first, which can multiply a bit by its mark; the last sample counts."""
