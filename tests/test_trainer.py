@@ -231,6 +231,9 @@ def stopping_run(values, **options):
         ({"patience": 2}, [np.nan, 4, 5, 6, 1], 4, 2),
         ({"patience": 2, "restore": False}, [5, 4, 4, 4.5, 1], 4, None),
         ({"patience": 9}, [5, 4, 6], 3, 2),
+        ({"patience": 9, "enough": 4}, [5, 6, 4, 1], 3, 3),
+        ({"patience": 9, "enough": 4, "mode": "max"}, [3, 2, 4.5, 9], 3, 3),
+        ({"patience": 9, "enough": 4, "min_change": 2}, [5, 4, 1], 2, 2),  # though not better by 2
     ],
 )
 def test_a_run_that_has_ceased_to_improve_ends_at_its_best(options, values, epochs, best):

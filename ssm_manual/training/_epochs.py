@@ -105,7 +105,8 @@ class Epochs:
         if early_stopping is None:
             return
         value = ended[early_stopping.metric]
-        if early_stopping.better(value, run.best):
+        # what is good enough ends the run: it is kept even if it is better by less than min_change
+        if early_stopping.reached(value) or early_stopping.better(value, run.best):
             run.best, run.best_epoch, run.waited = value, run.epoch - 1, 0
             if early_stopping.restore:
                 run.best_params = {name: a.copy() for name, a in self.model.params.items()}

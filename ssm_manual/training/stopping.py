@@ -26,7 +26,8 @@ class EarlyStopping:
     restore : bool
         Whether the model ends with the parameters of its best epoch rather than those of its last.
     enough : float, optional
-        Stop at once when the metric is as good as this, or better.
+        Stop at once when the metric is as good as this, or better. That epoch is the best one,
+        whatever ``min_change`` is.
 
     Raises
     ------
