@@ -47,6 +47,10 @@ def test_parts_follow_from_the_seed():
     first, again, other = (task.parts(seed) for seed in (0, 0, 1))
     assert items(first.validation) == items(again.validation) != items(other.validation)
     assert items(first.test.open()) == items(again.test.open()) != items(other.test.open())
+    long = PreviousBit(length=1000).parts(7)
+    for stream, part in ((3, long.validation), (4, long.test.open())):
+        u, _ = memory.previous_bit(np.random.default_rng([7, stream]), 1000, 1000, dtype="float32")
+        np.testing.assert_array_equal(part.arrays.u[..., 0], u[:, 0])
 
 
 def test_no_training_epoch_is_like_another():

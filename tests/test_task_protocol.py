@@ -1,13 +1,23 @@
 """The protocol of tasks: parts, the seal, settings, rivals of the same size, what is kept."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
 
 from ssm_manual.models.presets import parameter_count
 from ssm_manual.tasks import catalogue, training_run
-from ssm_manual.tasks.protocol import Fresh, Option, Parts, Score, Sealed, Settings, Task
+from ssm_manual.tasks.protocol import (
+    CHOICE_SEED,
+    Fresh,
+    Option,
+    Parts,
+    Score,
+    Sealed,
+    Settings,
+    Task,
+)
 from ssm_manual.training import Batches, EarlyStopping, accuracy
 
 
@@ -118,6 +128,21 @@ def test_the_epoch_that_is_best_on_validation_is_kept(found):
         assert run.validation["accuracy"] == pytest.approx(max(seen))
 
 
+@pytest.mark.parametrize(("higher", "best"), [(True, 3), (False, 2)])
+def test_the_best_epoch_is_kept_wherever_it_is(monkeypatch, higher, best):
+    def metrics(self):
+        told = iter(np.repeat([3.0, 1.0, 4.0, 2.0], 3))  # an epoch validates on three batches
+        return {"accuracy": lambda y, target: next(told, 0.0)}
+
+    monkeypatch.setattr(Tones, "metrics", metrics)
+    monkeypatch.setattr(Tones, "higher_is_better", higher)
+    run = training_run.train(Tones(), "s4d", Tones().parts(0), seed=0, progress=False)
+    losses = run.history["validation_loss"]
+    assert run.best_epoch == best
+    assert run.validation["loss"] == pytest.approx(losses[best - 1], rel=1e-6)
+    assert sum(abs(loss - losses[best - 1]) < 1e-4 for loss in losses) == 1
+
+
 def test_the_test_part_has_no_influence(monkeypatch):
     """Other test items, the same training and validation: the same model, bit for bit."""
     parts = Tones.parts
@@ -158,9 +183,36 @@ def test_choosing_never_opens_the_test_part(monkeypatch):
     monkeypatch.setattr(Sealed, "open", lambda self: pytest.fail("opened"))
     runs = list(training_run.choose(Tones(), "s4d", progress=False))
     assert [run.settings.lr for run in runs] == [1e-9, 0.02]
+    assert [run.seed for run in runs] == [CHOICE_SEED] * 2
     ends = [run.history["validation_loss"][0] - run.history["validation_loss"][-1] for run in runs]
     assert abs(ends[0]) < 1e-5 < 1e-3 < abs(ends[1])
     assert all(run.test == {} for run in runs)
+
+
+@pytest.mark.parametrize(("ssm_lr", "rate"), [(0.005, 0.005), (None, 0.001)])
+def test_a_trainer_is_made_as_the_settings_say(ssm_lr, rate):
+    """Twenty updates, four of them warming up, then half a cosine to zero."""
+    task = Tones()
+    task.loss_options = {"axis": -1}
+    given = {"lr": 0.02, "ssm_lr": ssm_lr, "weight_decay": 0.3, "warmup": 0.2, "max_norm": 0.7}
+    settings = Settings(6, 1, {"modes": 2}, epochs=5, **given)
+    settings, options = training_run._completed(task, "s4d", settings)
+    model, trainer = training_run._made(task, settings, options, task.parts(0), 3)
+    factors = [trainer.schedule(k) for k in (0, 3, 4, 12, 20)]
+    assert factors == pytest.approx([0.25, 1, 1, 0.5, 0])
+    groups = {"ssm": ("ssm", rate, 0.0), "rest": ("rest", 0.02, 0.3)}
+    for name in model.params:
+        group = "ssm" if name.startswith("blocks.0.ssm.") and not name.endswith(".D") else "rest"
+        assert trainer.optimizer.groups[name] == groups[group], name
+    assert (trainer.max_norm, trainer.seed) == (0.7, 3)
+    assert trainer._passes.loss_options == {"axis": -1}
+
+
+def test_compilation_is_not_on_the_clock(monkeypatch):
+    monkeypatch.setattr(training_run, "_warm", lambda *_: time.sleep(0.2))
+    began = time.perf_counter()
+    run = training_run.train(Tones(), "s4d", Tones().parts(0), seed=0, progress=False)
+    assert 0 < run.seconds < time.perf_counter() - began - 0.2
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
@@ -184,9 +236,14 @@ def test_good_enough_is_good_enough(monkeypatch):
     assert len(seen) < 4
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_are_refused(monkeypatch):
+    monkeypatch.setattr(training_run, "train", lambda *a, **o: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="model is 'gru'"):
-        training_run.compare(Tones(), ("gru",), progress=False)
+        training_run.compare(Tones(), ("s4d", "gru"), progress=False)
+    with pytest.raises(ValueError, match=r"models is \('s4d', 's4d'\); it must name some, each"):
+        training_run.compare(Tones(), ("s4d", "s4d"), progress=False)
+    with pytest.raises(ValueError, match=r"models is \(\)"):
+        training_run.compare(Tones(), (), progress=False)
     with pytest.raises(ValueError, match="seed is -1"):
         training_run.compare(Tones(), ("s4d",), seed=-1)
     with pytest.raises(ValueError, match="task is 'nothing'"):
@@ -205,10 +262,16 @@ def test_the_catalogue_knows_its_tasks(name, tmp_path):
         data = tmp_path / "images.npz"
         np.savez(data, x=np.zeros((60, 8, 8), np.uint8), y=np.arange(60) % 10)
     chosen = task(data=data)
-    for model in (*task.beside, "s4d"):
-        assert model in task.models
+    assert set(task.beside) <= set(task.models)
+    of_s4d, options = training_run.options_of(chosen, "s4d")
+    wanted = parameter_count(**options)
+    for model in task.models:
         assert chosen.settings(model) in chosen.candidates(model)
-        training_run.options_of(chosen, model)
+        settings, options = training_run.options_of(chosen, model)
+        # a rival has at most as many updates, and as many parameters as its width allows
+        assert settings.epochs <= of_s4d.epochs
+        if model in ("lstm", "rnn", "s4d-frozen"):
+            assert abs(parameter_count(**options) / wanted - 1) < 0.07
 
 
 def test_the_first_candidate_is_used_where_a_task_says_nothing_else():

@@ -171,7 +171,7 @@ def compare(task, models=("s4d", "lstm"), *, seed=0, progress=None, begin=None):
     ----------
     task : Task
     models : sequence of str
-        Of ``task.models``.
+        Of ``task.models``, each once.
     seed : int
         Of everything.
     progress : bool, optional
@@ -188,7 +188,12 @@ def compare(task, models=("s4d", "lstm"), *, seed=0, progress=None, begin=None):
     ValueError
         If an argument does not fit.
     """
-    parts = task.parts(_validate.integer("seed", seed, minimum=0))
+    seed = _validate.integer("seed", seed, minimum=0)
+    for name in models:  # before any is trained
+        _validate.one_of("model", name, task.models)
+    if len(models) != len(set(models)) or not models:
+        raise ValueError(f"models is {_validate.show(models)}; it must name some, each once")
+    parts = task.parts(seed)
     runs = []
     for name in models:
         if begin is not None:

@@ -145,10 +145,10 @@ differ. No single bit tells anything about it, so that a model which begins with
 learns nothing: training begins with short ones (--shortest; the length itself for none of that) and
 goes on to longer ones as they are learned.
 
-Score: share of sequences. Parts: 500 sequences of the full length each for validation and test, or a
-quarter each of all that there are, and fresh ones for every batch of training, which are never one
-of those. 40 batches of 32 an epoch, at most 80 epochs; training ends with the first whose validation
-part is answered without a mistake.
+Score: share of sequences. Parts: 500 sequences of the full length each for validation and test, or
+a quarter each of all that there are, and fresh ones for every batch of training, which are never
+one of those. 40 batches of 32 an epoch, at most 80 epochs; training ends with the first whose
+validation part is answered without a mistake.
 """
     options: ClassVar[dict] = {
         "length": Option(256, "samples of a sequence", 3, 10_000, quick=6),
