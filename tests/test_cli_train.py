@@ -3,15 +3,17 @@
 import json
 import os
 import re
+import types
 
 import numpy as np
 import pytest
 
 from ssm_manual import checkpoint
-from ssm_manual.cli import main
+from ssm_manual.cli import _train_report, main
 from ssm_manual.models import SequenceModel
 from ssm_manual.tasks import training_run
 from ssm_manual.tasks.catalogue import TASKS, task_class
+from ssm_manual.tasks.protocol import CHOICE_SEED
 
 QUICK = ["train", "previous-bit", "--quick"]
 
@@ -69,8 +71,13 @@ def test_a_run_is_told_drawn_and_kept(folder, capsys):
     assert checkpoint.read("m.safetensors").metadata["task"] == "previous-bit"
 
 
-def test_choosing_prints_every_candidate(folder, capsys):
+def test_choosing_prints_every_candidate(folder, capsys, monkeypatch):
+    seeds, train = [], training_run.train
+    monkeypatch.setattr(
+        training_run, "train", lambda *a, **o: seeds.append(o["seed"]) or train(*a, **o)
+    )
     assert main([*QUICK, "--model", "lstm", "--choose"]) == 0
+    assert set(seeds) == {CHOICE_SEED}
     lines = capsys.readouterr().out.splitlines()
     tried = task_class("previous-bit")(quick=True).candidates("lstm")
     assert len(lines) == len(tried) + 2
@@ -93,6 +100,7 @@ def test_choosing_prints_every_candidate(folder, capsys):
         (["--choose", "--json", "x.json"], "--json does not go with --choose"),
         (["--choose", "--beside", "rnn"], "--beside does not go with --choose"),
         (["--choose", "--seed", "2"], "--seed does not go with --choose"),
+        (["--choose", "--seed", "0"], "--seed does not go with --choose"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(argv, message, folder, capsys, monkeypatch):
@@ -104,11 +112,45 @@ def test_bad_options_are_refused_before_any_work(argv, message, folder, capsys, 
     assert os.listdir(folder) == []
 
 
+def test_a_file_that_is_not_there_is_named(capsys):
+    assert main(["train", "mnist", "--data", "nowhere.npz"]) == 2
+    assert "--data is 'nowhere.npz'; there is no such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "argv", [["train"], ["train", "nothing"], ["train", "digits", "--model", "x"]]
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: TASK"),
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["digits", "--model", "x"], "argument --model: invalid choice: 'x'"),
+        (["previous-bit", "--length", "1e3"], "argument --length: invalid int value: '1e3'"),
+        (["previous-bit", "--delay", "3"], "unrecognized arguments: --delay 3"),
+        (["previous-bit", "--figure", "x.png", "--no-figure"], "not allowed with argument"),
+        (["mnist"], "the following arguments are required: --data"),
+        (["digits", "--data", "x.npz"], "unrecognized arguments: --data x.npz"),
+    ],
 )
-def test_what_argparse_refuses(argv, capsys):
+def test_what_argparse_refuses(argv, message, capsys):
     with pytest.raises(SystemExit) as end:
         main(["train", *argv])
     assert end.value.code == 2
-    assert "ssm-manual train" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "verdict"),
+    [
+        ((0.9, 0.8), True, "not what is used"),
+        ((0.8, 0.9), True, "is what is used"),
+        ((0.9, 0.9), True, "is what is used"),  # none is better
+        ((0.1, 0.2), False, "not what is used"),
+        ((0.2, 0.1), False, "is what is used"),
+    ],
+)
+def test_the_verdict_on_the_candidates(values, higher, verdict):
+    task = types.SimpleNamespace(
+        metric="score", higher_is_better=higher, settings=lambda model: "second"
+    )
+    runs = [types.SimpleNamespace(validation={"score": value}) for value in values]
+    told = _train_report.choice_verdict(task, "s4d", ("first", "second"), runs)
+    assert verdict in told

@@ -4,8 +4,6 @@ import dataclasses
 import platform
 import textwrap
 
-import numpy as np
-
 from ssm_manual._version import __version__
 from ssm_manual.cli import _output
 
@@ -126,6 +124,6 @@ def choice_row(task, tried, settings, run):
 def choice_verdict(task, model, tried, runs):
     """Which one won, and whether it is the one that is used."""
     values = [run.validation[task.metric] for run in runs]
-    best = tried[int(np.argmax(values) if task.higher_is_better else np.argmin(values))]
-    same = best == task.settings(model)
+    best = max(values) if task.higher_is_better else min(values)
+    same = values[tried.index(task.settings(model))] == best
     return "the best of them is " + ("what is used" if same else "not what is used: see its file")

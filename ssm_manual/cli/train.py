@@ -21,8 +21,8 @@ what happens
              every model is scored on it.
   settings   are fixed before training. --choose shows what they were chosen from, and does it
              again: on the second part, with a seed of its own.
-  beside     An LSTM on the same data, for at most as many updates and with as many parameters, to
-             within what one unit of width changes.
+  beside     An LSTM on the same data, for at most as many updates and with as many parameters as
+             S4D has on the task, to within what one unit of width changes.
 
 examples
   ssm-manual train previous-bit                          some seconds
@@ -104,7 +104,10 @@ def _add_options(parser, task):
         help=f"what else to train, with commas between, or none (default {beside})",
     )
     group.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default 0)"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of all random numbers (default 0; settings were chosen with 1000)",
     )
     group = parser.add_argument_group("what is written")
     which = group.add_mutually_exclusive_group()
@@ -131,13 +134,14 @@ def _add_options(parser, task):
 
 def run(args):
     """Run the command; returns the exit status."""
-    if args.seed < 0:
+    if args.seed is not None and args.seed < 0:
         raise ValueError(f"--seed is {args.seed}; it must be at least 0")
     task = _task(args)
     names = _models(args)
     figure = None if args.no_figure or args.choose else args.figure or f"{task.name}.png"
     if args.choose:
         _check_choice(args)
+    args.seed = args.seed or 0
     inputs = {f"--data {i}": path for i, path in enumerate(getattr(args, "data", None) or [])}
     _output.check_outputs(inputs, figure=figure, json=args.json, save=args.save)
     if args.choose:
@@ -166,9 +170,9 @@ def run(args):
 def _task(args):
     given = {name: getattr(args, name) for name in args.task.options}
     if args.task.needs_data:
+        for path in args.data:
+            _output.check_exists("--data", path)
         given["data"] = args.data
-    for path in getattr(args, "data", None) or []:
-        _output.check_exists("--data", path)
     try:
         return args.task(quick=args.quick, **given)
     except ImportError as error:  # an extra
@@ -198,7 +202,7 @@ def _check_choice(args):
     for option in ("beside", "figure", "save", "json"):
         if getattr(args, option) is not None:
             raise ValueError(f"--{option} does not go with --choose, which prints a table")
-    if args.seed != 0:
+    if args.seed is not None:
         raise ValueError("--seed does not go with --choose, which has a seed of its own")
 
 
