@@ -7,8 +7,9 @@ The protocol, the same for every task and every model:
   ``test`` part is `Sealed`: it is opened once, after training, and a second time is an error.
 * Settings stand in the task's file before a run begins. ``Task.candidates`` lists those that they
   were chosen from, on validation parts alone, of a seed that no reported run has.
-* A rival (an LSTM, an RNN) gets the same data, at most as many updates and as many parameters, to
-  within what one unit of width changes, and learning rates of its own, chosen in the same way.
+* A rival (an LSTM, an RNN) gets the same data, at most as many updates and as many parameters as
+  S4D has, to within what one unit of width changes, and learning rates of its own, chosen in the
+  same way.
 * All random numbers follow from the seed: data, initial parameters, order of items, dropout.
 """
 

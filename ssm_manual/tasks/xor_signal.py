@@ -31,8 +31,8 @@ def label_signal(model, rng, length, batches):
     -------
     float
         The squared norm of the mean gradient over the variance of a batch's (no unit), for batches
-        of `BATCH` items. Its estimate has no bias: where there is no signal, it lies below zero as
-        often as above.
+        of `BATCH` items. The estimate of the squared norm has no bias: where there is no signal, it
+        lies about zero, on either side.
 
     Raises
     ------
