@@ -68,7 +68,9 @@ def test_a_run_is_told_drawn_and_kept(folder, capsys):
     again = training_run.compare(task, ("s4d",), seed=1, progress=False)
     for name, value in again.runs[0].model.params.items():
         assert np.array_equal(value, model.params[name])
-    assert checkpoint.read("m.safetensors").metadata["task"] == "previous-bit"
+    assert checkpoint.read("m.safetensors").metadata == {
+        "task": "previous-bit", "options": {"length": 10}, "quick": True, "seed": 1,
+    }  # fmt: skip
 
 
 def test_choosing_prints_every_candidate(folder, capsys, monkeypatch):

@@ -150,7 +150,12 @@ def run(args):
     if args.save:  # before anything is printed, to a pipe that may be closed
         from ssm_manual import checkpoint
 
-        metadata = {"task": task.name, "options": task.chosen, "seed": args.seed}
+        metadata = {
+            "task": task.name,
+            "options": task.chosen,
+            "quick": task.quick,
+            "seed": args.seed,
+        }
         checkpoint.save(args.save, found.runs[0].model, metadata=metadata)
     print(_train_report.table(found))
     if args.save:
