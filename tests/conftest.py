@@ -187,7 +187,7 @@ def load(name):
         return {key: file[key] for key in file}
 
 
-def run_python(code, *, path=PACKAGE.parent, timeout=120, **environment):
+def run_python(code, *, path=PACKAGE.parent, timeout=300, **environment):
     """Run ``code`` in a fresh interpreter and return what it printed; fails with its traceback.
 
     ``path`` is the folder that holds the package; warnings are errors.
