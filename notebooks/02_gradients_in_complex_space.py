@@ -23,7 +23,9 @@
 # prove it by finite differences. Then we do what one learns most from: we leave the conjugates
 # out, watch the check fail, and find out why so many programs never noticed.
 #
-# Labels such as [COMPLEX-6] name equations in `docs/derivations/complex_gradients.md`.
+# Needed here: partial derivatives, complex numbers, NumPy. Of notebook 1 we use no more than that a
+# pole is a complex number. Labels such as [COMPLEX-6] name equations in
+# `docs/derivations/complex_gradients.md`, where each step is written out.
 
 # %%
 import time
@@ -111,7 +113,8 @@ assert np.isclose(loss(z + dz) - loss(z), inner(slow_gradient(z), dz), rtol=1e-4
 # %% [markdown]
 # ## Derive: the one line behind every conjugate
 #
-# Take a complex factor $c$ from one side of the inner product to the other:
+# Take a complex factor $c$ from one side of the inner product to the other. This is [COMPLEX-3] for
+# a single number:
 #
 # $$
 # \langle g, c\, v \rangle = \operatorname{Re}(\overline g\, c\, v)
@@ -176,8 +179,8 @@ for ax, rule, title in zip(
     colours = np.where(downhill, BLUE, VERMILION).ravel()
     ax.quiver(coarse.real, coarse.imag, arrows.real, arrows.imag, color=colours, width=0.005)
     ax.plot(roots.real, roots.imag, "*", color="black", ms=12)
-    ax.set(aspect="equal", xlabel="Re z", title=title)
-axes[0].set_ylabel("Im z")
+    ax.set(aspect="equal", xlabel="Re z (no unit)", title=title)
+axes[0].set_ylabel("Im z (no unit)")
 plt.show()
 print(f"without the conjugate, {np.mean(~downhill):.0%} of these steps lead uphill")
 
@@ -221,8 +224,23 @@ print(f"without the conjugate, {np.mean(~downhill):.0%} of these steps lead uphi
 #
 # In this package an operator comes as two functions. The forward one returns its output and what
 # the backward one needs, the *residuals*; the backward one, the vector-Jacobian product or
-# **vjp**, turns the cotangent into one gradient per argument. `check_vjp` compares them with
-# five-point differences along random directions.
+# **vjp**, turns the cotangent into one gradient per argument:
+#
+# ```text
+# out, residuals = op_fwd(*args, **options)
+# grads          = op_vjp(residuals, grad_out)
+# ```
+#
+# That is the whole contract; the rest are its consequences.
+#
+# * `out` is an array, a number, or a tuple of them. If it is a tuple, `grad_out` is a tuple too:
+#   one cotangent per output, in the same order, each with the shape and the dtype of its output.
+# * `residuals` may be anything. Nobody but the vjp looks into it.
+# * `grads` is a tuple with one entry per argument, in the order of the arguments, also where there
+#   is only one: `(grad_z,)`. Each has the shape and the dtype of its argument. So a real argument
+#   has a real gradient [COMPLEX-4], and what was broadcast is summed [COMPLEX-5]. An argument that
+#   cannot be varied (a length, a name) has the entry None.
+# * Neither function writes into what it was given.
 
 
 # %%
@@ -240,7 +258,44 @@ def wave_vjp(residuals, grad_y):
     return grad_c, grad_r, grad_z
 
 
-args = complex_normal(), 0.7, complex_normal(5)
+# %% [markdown]
+# How can such a pair be proved? Take any cotangent $g$ and any direction $d$ of an argument. What
+# the vjp returns for $g$ must say how fast $\langle g, \text{out} \rangle$ changes when the
+# argument moves along $d$, [CHECK-1]; and that can be had without any derivation, by differences
+# [CHECK-2]:
+#
+# $$
+# \langle \operatorname{grad}, d \rangle = \varphi'(0) \approx
+# \frac{8\,[\varphi(h) - \varphi(-h)] - [\varphi(2h) - \varphi(-2h)]}{12\, h},
+# \qquad \varphi(s) = \langle g, f(x + s\, d) \rangle .
+# $$
+
+# %%
+args = complex_normal(), 0.7, complex_normal(5)  # in the order of wave_fwd's arguments
+out, residuals = wave_fwd(*args)
+g = rng.standard_normal(out.shape)  # the output is real, and so is its cotangent
+d = complex_normal(5)  # a direction for z
+
+
+def phi(s):
+    return inner(g, wave_fwd(args[0], args[1], args[2] + s * d)[0])
+
+
+h = 1e-3
+numeric = (8 * (phi(h) - phi(-h)) - (phi(2 * h) - phi(-2 * h))) / (12 * h)
+analytic = inner(wave_vjp(residuals, g)[2], d)
+print(f"numeric {numeric:.12f}, analytic {analytic:.12f}")
+assert np.isclose(numeric, analytic, rtol=1e-9)
+
+# %% [markdown]
+# `check_vjp(op_fwd, op_vjp, args)` does this for every argument, with several random cotangents and
+# directions, and chooses the step itself. `args` is a tuple of float64 or complex128 values, also
+# where there is only one: `(z,)`. Options of the operator follow as keywords. What comes back is
+# true if every argument passes; printed, it is a table with the worst direction of each, where
+# `error` is the relative difference of `numeric` and `analytic` and may be at most $10^{-7}$
+# [CHECK-6]; `headline` is its first line.
+
+# %%
 report = check_vjp(wave_fwd, wave_vjp, args)
 print(report)
 assert report
@@ -266,6 +321,36 @@ assert [row.argument for row in report.failures] == ["c", "z"]
 # $\operatorname{Re}(\overline a\, g) = \operatorname{Re}(a\, g)$ whenever $g$ is real. Hold on to
 # that: it is the first of three hiding places.
 #
+# Not only the derivation can be wrong, but the bookkeeping too. We break the contract in six ways,
+# each of them easy to slip into, and read what the check says.
+
+
+# %%
+def broken(change):
+    """wave_vjp with something done to its gradients."""
+    return lambda residuals, grad_y: change(*wave_vjp(residuals, grad_y))
+
+
+def doubles_in_place(residuals, grad_y):
+    """The factor 2 of [COMPLEX-7], written into the caller's array."""
+    grad_y *= 2
+    return wave_vjp(residuals, grad_y / 2)
+
+
+slips = {
+    "no real part for the real r": broken(lambda c, r, z: (c, r + 0.5j, z)),
+    "no sum for the shared c": broken(lambda c, r, z: (c * np.ones(5), r, z)),
+    "one gradient left out": broken(lambda c, r, z: (c, z)),
+    "two gradients exchanged": broken(lambda c, r, z: (r, c.real, z)),
+    "an array, no tuple": broken(lambda c, r, z: z),
+    "the cotangent changed": doubles_in_place,
+}
+for slip, vjp in slips.items():
+    report = check_vjp(wave_fwd, vjp, args)
+    print(f"{slip}\n    {report.headline}")
+    assert not report
+
+# %% [markdown]
 # ## Make them wrong, and watch
 #
 # The three gradients below are derived in notebooks 3 to 5. We need not understand them yet; only
@@ -532,8 +617,8 @@ for (name, values), style in zip(found.items(), ("-", "--", "-.")):
     assert abs(slope - 1) < 0.1, name  # proportional to dt
 left.axhline(1, color=GREY, lw=1, ls=":")
 right.axhline(0, color=GREY, lw=1, ls=":")
-left.set(xlabel="dt |A| (no unit)", ylabel="relative error", title="how far off")
-right.set(xlabel="dt |A| (no unit)", ylabel="cosine with the gradient", title="which way")
+left.set(xlabel="dt |A| (no unit)", ylabel="relative error (no unit)", title="how far off")
+right.set(xlabel="dt |A| (no unit)", ylabel="cosine with the gradient (no unit)", title="which way")
 left.legend()
 plt.show()
 
@@ -632,7 +717,7 @@ plt.show()
 # A conjugate is a change of sign: it costs nothing and nothing need be saved for it. What the
 # backward pass needs is $f'(z)$, and often the forward pass has already computed most of it. The
 # exponential is its own derivative, so that `wave_fwd` saved `power` instead of calling `exp`
-# again. In Tustin's map every derivative contains the same reciprocal:
+# again. In Tustin's map every derivative contains the same reciprocal, [TUSTIN-4, 5, 6]:
 #
 # $$
 # \frac{\partial \bar A}{\partial A} = \frac{dt}{(1-z)^2}, \quad
@@ -745,8 +830,8 @@ for n in (2, 8, 32):
 #
 # has no complex derivative, because $\overline z$ is in it. The way through [COMPLEX-2] still
 # works: write $dw$ in terms of $dz$ and $d\overline z$, put it into $\langle g, dw \rangle$, and
-# use $\operatorname{Re}(a\, \overline{dz}) = \operatorname{Re}(\overline a\, dz)$. Replace the
-# `None`.
+# use $\operatorname{Re}(a\, \overline{dz}) = \operatorname{Re}(\overline a\, dz)$. `yours` has the
+# rule that would hold if $|z|^2$ were a constant. Mend it.
 
 
 # %%
@@ -754,21 +839,20 @@ def bend_fwd(z):
     return z * np.abs(z) ** 2, z
 
 
-def bend_vjp(z, grad_w):
-    grad_z = None  # your turn
+def yours(z, grad_w):
+    """Wrong: |z|^2 depends on z."""
+    grad_z = np.abs(z) ** 2 * grad_w
     return (grad_z,)
 
 
 # %%
 def check(vjp):
     """Whether the vjp of z |z|^2 stands up to finite differences."""
-    if vjp(1j, 1.0)[0] is None:
-        return "not yet: grad_z is None"
     report = check_vjp(bend_fwd, vjp, (complex_normal(6),))
-    return "solved: " + report.headline if report else f"not yet: {report.headline}"
+    return f"{'solved' if report else 'not yet'}: {report.headline}"
 
 
-print(check(bend_vjp))
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -785,7 +869,7 @@ print(check(bend_vjp))
 # and $\operatorname{Re}(g\, \overline z^2 dz) = \langle \overline{g}\, z^2, dz \rangle$:
 #
 # ```python
-# def bend_vjp(z, grad_w):
+# def yours(z, grad_w):
 #     grad_z = 2 * np.abs(z) ** 2 * grad_w + z**2 * np.conj(grad_w)
 #     return (grad_z,)
 # ```
@@ -793,3 +877,6 @@ print(check(bend_vjp))
 # The second term has the conjugate on the *cotangent*: that is what $\overline z$ does.
 #
 # </details>
+#
+# Next: [notebook 3](03_backpropagation_through_time.ipynb) takes the gradient of a whole recurrence
+# with nothing but this line and these checks.
