@@ -26,8 +26,9 @@
 # state passed from each to the next. All of them are the same operator, and we check that to
 # rounding.
 #
-# Labels such as [SCAN-1] name equations that are derived line by line in `docs/derivations`. Each
-# displayed formula is followed by a cell that checks it.
+# Needed: calculus, complex numbers and NumPy; nothing of state-space models. Labels such as
+# [SCAN-1] name equations that are derived line by line in `docs/derivations`. Each displayed
+# formula is followed by a cell that checks it.
 
 # %%
 import time
@@ -357,8 +358,10 @@ plt.show()
 # y_t = \sum_{j=0}^{t} K_j\, u_{t-j} + 2 \operatorname{Re}\left( C\, \bar A^{\,t+1} x_{-1} \right) .
 # $$
 #
-# The state is all that a piece needs of the past, so the cuts leave no trace. We try random cuts,
-# empty pieces included, and let the views take turns.
+# The state is all that a piece needs of the past, so the cuts leave no trace. (Mind the power. The
+# state comes from the step *before* the piece, so that its first sample is one step away from it;
+# with $t$ for $t + 1$ the piece is off by far more than rounding.) We try one cut, then random
+# ones, empty pieces included, and let the views take turns.
 
 # %%
 u = np.cumsum(rng.standard_normal((1, 1, L)), axis=-1)  # a force that wanders
@@ -366,8 +369,14 @@ whole, x_whole = ops.ssm.apply(*weights, None, u)
 
 head, x_cut = ops.ssm.apply(*weights, None, u[..., :90], view="scan")
 tail = reference.convolve.causal(u[..., 90:], K[: L - 90])
+late = tail + 2 * (C * A_bar ** np.arange(L - 90) * x_cut[0, 0]).real
 tail = tail + 2 * (C * A_bar ** np.arange(1, L - 90 + 1) * x_cut[0, 0]).real
 assert np.allclose(np.concatenate([head, tail], axis=-1), whole, rtol=1e-12, atol=1e-12)
+
+size = np.abs(whole[..., 90:]).max()
+for power, piece in (("t + 1", tail), ("t", late)):
+    print(f"power {power:5}: off by {np.abs(piece - whole[..., 90:]).max() / size:.1e}")
+assert np.abs(late - whole[..., 90:]).max() > 0.1 * size
 
 
 # %%
@@ -433,7 +442,7 @@ plt.show()
 # ($e_t$ is the gradient with respect to $y_t$; notebook 3 derives the recursion, notebook 2 the
 # conjugates in it.) What comes out at the front is $\overline{\bar A} \lambda_0$ [SCAN-10], the
 # gradient to *this* piece's `x0`, and so on to the beginning. The parameters serve every piece,
-# so their gradients add:
+# so their gradients add [COMPLEX-5]:
 #
 # $$
 # \operatorname{grad}_{\bar A}
@@ -454,7 +463,7 @@ def forward_pieces(cuts, u):
 
 def backward_pieces(cuts, residuals, grad_y):
     """Gradients to A_bar, B_bar, C and x0: the pieces from last to first."""
-    grad_state, total = None, np.zeros((3, 1, 1), complex)
+    grad_state, total = None, np.zeros((3, 1, 1), complex)  # None: nothing comes from the end
     for saved, e in zip(residuals[::-1], np.split(grad_y, cuts, axis=-1)[::-1]):
         *grads, _, _, grad_state = ops.ssm.apply_vjp(saved, (e, grad_state))  # not those of D and u
         total += grads
@@ -476,8 +485,10 @@ print("gradients of the pieces add up to that of the whole, to 1e-12")
 # ## Check
 #
 # `check_vjp` compares every gradient with finite differences of the forward operator, along
-# random directions and for random cotangents of both outputs, $y$ and $x_{\text{last}}$. It is
-# the judge of every derivation in these notebooks. Both views stand before it.
+# random directions and for random cotangents of both outputs, $y$ and $x_{\text{last}}$. It takes
+# the forward function, its vjp and a tuple of their arguments; options go after them. It is the
+# judge of every derivation in these notebooks, and notebook 2 tells what it asks of an operator and
+# how to read its table. Both views stand before it.
 
 # %%
 x0 = rng.standard_normal((1, 1, 1)) + 1j * rng.standard_normal((1, 1, 1))
@@ -616,34 +627,35 @@ plt.show()
 # ## Exercise: let go
 #
 # Pull the mass to $q = 0.1$ m, hold it still, and let go: no force, only an initial state. Find
-# the complex `x0` that stands for "0.1 m, at rest". The cell below tells whether the mass then
-# moves as it should, which is
+# the complex `x0` that stands for "0.1 m, at rest". `yours` returns the position as if it were the
+# state. Mend it; the cell after it tells whether the mass then moves as it should, which is
 #
 # $$
 # q(s) = 0.1\, e^{-a s} \left( \cos \omega s + \frac{a}{\omega} \sin \omega s \right),
 # \qquad a = \frac{c}{2m} .
 # $$
 
+
 # %%
-my_x0 = None  # your turn: one complex number
+def yours(position, velocity):
+    """Wrong: the state of the mass at this position and velocity."""
+    return complex(position)
 
 
 # %%
-def check(x0):
-    """Whether the free motion from x0 is that of a mass let go at 0.1 m."""
-    if x0 is None:
-        return "not yet: my_x0 is None"
+def check(state_of):
+    """Whether the free motion from that state is that of a mass let go at 0.1 m."""
     exact = tuple(np.array([[w]]) for w in (*ops.discretize.zoh(A, B, dt), C))
-    state = np.full((1, 1, 1), x0, complex)
+    state = np.full((1, 1, 1), state_of(0.1, 0.0), complex)
     y, _ = ops.ssm.apply(*exact, None, np.zeros((1, 1, 100)), state)
     s = dt * np.arange(1, 101)  # y_0 is one step after x0
     a = friction / (2 * mass)
     wanted = 0.1 * np.exp(-a * s) * (np.cos(omega * s) + a / omega * np.sin(omega * s))
     error = np.abs(y[0, 0] - wanted).max()
-    return f"solved, error {error:.1e} m" if error < 1e-12 else f"not yet: {error:.3f} m off"
+    return f"solved: {error:.1e} m off" if error < 1e-12 else f"not yet: {error:.3f} m off"
 
 
-print(check(my_x0))
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -653,7 +665,8 @@ print(check(my_x0))
 # velocity is 0:
 #
 # ```python
-# my_x0 = to_state @ [0.1, 0.0]
+# def yours(position, velocity):
+#     return to_state @ [position, velocity]
 # ```
 #
 # Test it: $2 \operatorname{Re}(C x_0) = 0.1$ is the position, and
@@ -661,3 +674,6 @@ print(check(my_x0))
 # a reason: without an input, $e^{dt\,A}$ is exact.
 #
 # </details>
+#
+# Next: [notebook 2](02_gradients_in_complex_space.ipynb) asks what a gradient is where parameters
+# are complex.
