@@ -21,10 +21,12 @@
 # derive it, prove every gradient by finite differences, decide what to keep in memory, and then
 # look closely at what happens when the backward pass is cut short.
 #
-# We need the chain rule, complex numbers, and the inner product of notebook 2:
-# $\langle a, b \rangle = \operatorname{Re} \sum \overline a\, b$ and
-# $dL = \langle \operatorname{grad}_z, dz \rangle$ [COMPLEX-2]. Labels such as [SCAN-4] are those of
-# `docs/derivations/scan.md` and `docs/derivations/truncation.md`, where each step is written out.
+# We need the recurrence of notebook 1, and three things of notebook 2: the inner product
+# $\langle a, b \rangle = \operatorname{Re} \sum \overline a\, b$ with
+# $dL = \langle \operatorname{grad}_z, dz \rangle$ [COMPLEX-2], the conjugate of a factor that
+# changes sides, and the contract of a forward function and its vjp. Labels such as [SCAN-4] are
+# those of `docs/derivations/scan.md` and `docs/derivations/truncation.md`, where each step is
+# written out.
 
 # %%
 import time
@@ -210,8 +212,7 @@ compare("B_bar", np.sum(lam * np.conj(u)[:, None], axis=0))
 # %% [markdown]
 # $$\operatorname{grad}_C = \sum_t e_t\, \overline{x_t} \qquad\text{[SCAN-7]}$$
 #
-# (In a real model, $y_t = 2 \operatorname{Re} \sum C x_t + D u_t$: the 2 appears here and in $s_t$,
-# once each.)
+# (In a real model a 2 appears here and in $s_t$, once each; it has a section of its own below.)
 
 # %%
 compare("C", np.sum(e[:, None] * np.conj(x[1:]), axis=0))
@@ -300,6 +301,163 @@ for wrong in (off_by_one, no_conjugate):
     found = check_vjp(slow_fwd, wrong, args)
     assert not found
     print(f"{wrong.__doc__}\n    {found.headline}")
+
+# %% [markdown]
+# ## The real model, with channels and a batch
+#
+# Signals are mostly real. The real model keeps one pole of each conjugate pair and reads off
+# $y_t = 2 \operatorname{Re} \sum_n C_n x_{t,n} + D u_t$; `u`, `D` and `y` are real, poles and
+# states are complex. Three things change, and none of them needs a new derivation.
+#
+# **The 2.** The cotangent $e_t$ is real, and $w = 2 \operatorname{Re} z$ hands on $2 e_t$
+# [COMPLEX-7]. It does so wherever $C x_t$ is differentiated: once to $x_t$, once to $C$. These are
+# [SCAN-3] and [SCAN-7]:
+#
+# $$
+# s_t = 2\, \overline C\, e_t + \begin{cases} g & t = L - 1 \\ 0 & \text{otherwise,} \end{cases}
+# \qquad \operatorname{grad}_C = 2 \sum_t e_t\, \overline{x_t} .
+# $$
+#
+# **Real arguments** take the real part [COMPLEX-4]. Of [SCAN-9] and [SCAN-8] remain
+#
+# $$
+# \operatorname{grad}_{u_t}
+# = \operatorname{Re} \sum_n \overline{\bar B_n}\, \lambda_{t,n} + D\, e_t,
+# \qquad \operatorname{grad}_D = \sum_t e_t\, u_t .
+# $$
+#
+# **Shared arguments** collect from every place where they are used [COMPLEX-5]. A channel has its
+# own parameters, all sequences of the batch share them: gradients of parameters are summed over the
+# batch, those of `u` and `x0` are not.
+#
+# $$
+# \operatorname{grad}_{\bar A_{h,n}}
+# = \sum_{\text{batch}} \sum_t \lambda_{t,h,n}\, \overline{x_{t-1,h,n}} .
+# $$
+
+
+# %%
+def real_fwd(A_bar, B_bar, C, D, u, x0):
+    """u is (batch, H, L); A_bar, B_bar and C are (H, N); D is (H,); x0 is (batch, H, N)."""
+    length = u.shape[-1]
+    x = np.empty((length + 1, *x0.shape), complex)  # time first, x[t + 1] is x_t
+    x[0] = x0
+    y = np.empty(u.shape)
+    for t in range(length):
+        x[t + 1] = A_bar * x[t] + B_bar * u[:, :, t, None]
+        y[:, :, t] = 2 * np.sum(C * x[t + 1], axis=-1).real + D * u[:, :, t]
+    return (y, x[length].copy()), (A_bar, B_bar, C, D, u, x)
+
+
+def real_vjp(residuals, grad_out):
+    """[SCAN-3] to [SCAN-10] with the 2, the real parts and the sums."""
+    A_bar, B_bar, C, D, u, x = residuals
+    e, g = grad_out  # (batch, H, L), real, and (batch, H, N), complex
+    length = u.shape[-1]
+    grad_A_bar, grad_B_bar, grad_C = np.zeros((3, *C.shape), complex)
+    grad_u = D[:, None] * e
+    lam = 0
+    for t in range(length - 1, -1, -1):
+        e_t, u_t = e[:, :, t, None], u[:, :, t, None]  # one more axis, for the poles
+        s = 2 * np.conj(C) * e_t + (g if t == length - 1 else 0)
+        lam = s + np.conj(A_bar) * lam
+        grad_A_bar += np.sum(lam * np.conj(x[t]), axis=0)  # axis 0 is the batch
+        grad_B_bar += np.sum(lam * u_t, axis=0)
+        grad_C += np.sum(2 * e_t * np.conj(x[t + 1]), axis=0)
+        grad_u[:, :, t] += np.sum(np.conj(B_bar) * lam, axis=-1).real
+    grad_D = np.sum(e * u, axis=(0, 2))
+    return grad_A_bar, grad_B_bar, grad_C, grad_D, grad_u, np.conj(A_bar) * lam
+
+
+draw = np.random.default_rng(33)
+
+
+def draw_complex(*shape):
+    """Complex numbers with independent normal parts."""
+    return draw.standard_normal(shape) + 1j * draw.standard_normal(shape)
+
+
+batch, H, N_poles, length = 2, 3, 4, 10  # all different: a mistaken axis cannot fit by chance
+real_args = (
+    draw.uniform(0.7, 1, (H, N_poles)) * np.exp(1j * draw.uniform(-3, 3, (H, N_poles))),
+    draw_complex(H, N_poles),
+    draw_complex(H, N_poles),
+    draw.standard_normal(H),
+    draw.standard_normal((batch, H, length)),
+    draw_complex(batch, H, N_poles),
+)
+assert check_vjp(real_fwd, real_vjp, real_args, cotangent="last")
+report = check_vjp(real_fwd, real_vjp, real_args)
+print(report)
+assert report
+
+(y, x_last), ours = real_fwd(*real_args)
+(y_fast, x_fast), fast = ops.scan.scan_fwd(*real_args)
+cotangents = draw.standard_normal(y.shape), draw_complex(*x_last.shape)
+pairs = zip(
+    (y, x_last, *real_vjp(ours, cotangents)),
+    (y_fast, x_fast, *ops.scan.scan_vjp(fast, cotangents)),
+)
+worst = max(np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs)
+print(f"largest relative difference to ops.scan: {worst:.1e}")
+assert worst < 1e-13
+
+# %% [markdown]
+# Each of the three is easily forgotten, and each is found:
+
+
+# %%
+def forget(position, spoil):
+    """real_vjp with one gradient spoilt."""
+
+    def vjp(residuals, grad_out):
+        grads = list(real_vjp(residuals, grad_out))
+        grads[position] = spoil(grads[position], residuals, grad_out)
+        return tuple(grads)
+
+    return vjp
+
+
+def complex_u(grad_u, residuals, grad_out):
+    """The imaginary part is left in."""
+    return grad_u + 0.1j
+
+
+def unsummed_D(grad_D, residuals, grad_out):
+    """Summed over time, not over the batch."""
+    return np.sum(grad_out[0] * residuals[4], axis=-1)
+
+
+def half_C(grad_C, residuals, grad_out):
+    """The 2 is left out."""
+    return grad_C / 2
+
+
+for position, spoil in ((4, complex_u), (3, unsummed_D), (2, half_C)):
+    found = check_vjp(real_fwd, forget(position, spoil), real_args)
+    print(f"{spoil.__doc__}\n    {found.headline}")
+    assert not found
+
+# %% [markdown]
+# ### Any other operator, in five steps
+#
+# What we did can be done with any operator:
+#
+# 1. **Forward**, as a loop. What goes on beyond the end (here the last state) is an output, and
+#    what comes from before the beginning (`x0`) is an argument; then a sequence may be cut
+#    anywhere.
+# 2. **Differentiate** each line: everything on its right-hand side may change, one term for each.
+# 3. **Insert** into $dL = \sum \langle \text{cotangent}, d\,\text{output} \rangle$, with one
+#    cotangent for every output. Where a line feeds a later one, an adjoint such as $\lambda_t$
+#    collects what comes back from there.
+# 4. **Read off.** Move every factor to the other side, with its conjugate. Rename the index until
+#    $du_t$, $dC$, ... stand alone: what an output reads at $t - 1$ hears its cotangent at $t + 1$.
+#    Look at the first and the last index by themselves. Sum where a number is shared; take the real
+#    part where it is real.
+# 5. **Check**, with everything random, and complex where it may be, poles of modulus 0.7 to 1,
+#    every axis of another size and longer than 1; then once more with `cotangent="last"`.
+#
+# The exercises of this notebook and the next ask for it.
 
 # %% [markdown]
 # ## What to save and what to recompute
@@ -743,7 +901,7 @@ full = published.run_published(mode="bptt")
 print(f"epoch 9000: one step {run.losses[9000]:.3f}, full BPTT {full.losses[9000]:.3f}")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercise: read before the input acts
 #
 # Some texts read the state *before* the input has acted: $y_t = C x_{t-1} + D u_t$, so that a model
 # without $D$ is strictly causal. The forward pass below does that. Which of [SCAN-3], [SCAN-5],
@@ -775,8 +933,16 @@ def yours(residuals, grad_out):
 
 
 # %%
-verdict = check_vjp(before_fwd, yours, args)
-print("solved" if verdict else f"not yet: {verdict.headline}")
+def check(vjp):
+    """Whether the vjp of y_t = C x_{t-1} + D u_t stands up to finite differences."""
+    for cotangent in ("random", "last"):
+        report = check_vjp(before_fwd, vjp, args, cotangent=cotangent)
+        if not report:
+            return f"not yet: {report.headline}"
+    return f"solved: {report.headline}"
+
+
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -802,4 +968,8 @@ print("solved" if verdict else f"not yet: {verdict.headline}")
 #         np.conj(A_bar) * lam[0] + np.conj(C) * e[0],
 #     )
 # ```
+#
 # </details>
+#
+# Next: [notebook 4](04_convolution_and_its_gradient.ipynb) takes the same gradient on a path
+# without states.
