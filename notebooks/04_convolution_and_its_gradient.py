@@ -22,8 +22,9 @@
 # $0, 1, 2, \dots$ appears and disappears again; and in the end we see why the result must be, and
 # is, the gradient that back-propagation through time finds on a quite different path.
 #
-# Labels such as [CONV-3] name equations in `docs/derivations/convolution.md` and `kernels.md`.
-# The conjugates were the subject of notebook 2.
+# We need the kernel of notebook 1, the inner product and the conjugates of notebook 2, and, towards
+# the end, the adjoint recursion of notebook 3. Labels such as [CONV-3] name equations in
+# `docs/derivations/convolution.md` and `kernels.md`.
 
 # %%
 import time
@@ -84,7 +85,7 @@ assert np.allclose(y, ops.convolve.causal(u, K), rtol=1e-13)
 # $$
 #
 # The adjoint of a matrix is its conjugate transpose [COMPLEX-3]. We can see it before we derive
-# it:
+# it, and what becomes of it when the conjugate or the transposition is left out:
 
 # %%
 lag = np.arange(L)[:, None] - np.arange(L)
@@ -92,6 +93,12 @@ T = np.where(lag >= 0, K[lag], 0)  # negative lags index from the end, and are t
 assert np.allclose(T @ u, y)
 g, v = complex_normal(2, L)
 assert np.isclose(inner(g, T @ v), inner(T.conj().T @ g, v))
+for label, adjoint in (
+    ("adjoint", T.conj().T),
+    ("no conjugate", T.T),
+    ("no transposition", T.conj()),
+):
+    print(f"{label:17} <g, T v> {inner(g, T @ v):+.6f}   <T* g, v> {inner(adjoint @ g, v):+.6f}")
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.1))
 limit = np.abs(K).max()
@@ -156,7 +163,8 @@ for ours, theirs in zip((grad_u, grad_K), reference.convolve.causal_vjp(u, K, g)
     assert np.allclose(ours, theirs)
 
 # %% [markdown]
-# A correlation is a convolution between two reversals of time, if one wants to reuse the program:
+# A correlation is a convolution between two reversals of time, if one wants to reuse the program.
+# [CONV-3] and [CONV-4] once more:
 #
 # $$
 # \operatorname{grad}_u = \operatorname{rev}\left( \overline K * \operatorname{rev}(g) \right),
@@ -194,7 +202,7 @@ for method in ("direct", "fft"):
 #
 # The double loop costs $L^2/2$ products. A Fourier transform turns convolution into
 # multiplication and costs $L \log L$. But it knows only *circular* convolution: time has $n$
-# samples and then begins anew, and what runs out at the end comes in at the front,
+# samples and then begins anew, and what runs out at the end comes in at the front:
 #
 # $$
 # y^{\circ}_t = \sum_{(i + j) \bmod n\, =\, t} K_j\, u_i .
@@ -245,7 +253,7 @@ for ax, n in zip(axes, (L, 85, 2 * L - 1)):
     ax.plot(right, "--", color="black", lw=1.3, label="true")
     ax.axvline(40, color=GREY, lw=0.8, ls=":")
     error = np.linalg.norm(wrapped - right) / np.linalg.norm(right)
-    ax.set(ylabel="y", title=f"n = {n}: relative error {error:.0%}")
+    ax.set(ylabel="y (no unit)", title=f"n = {n}: relative error {error:.0%}")
     ax.legend(loc="upper left", ncols=2)
 axes[-1].set_xlabel("time (samples); the push comes at 40")
 plt.show()
@@ -676,7 +684,7 @@ plt.show()
 # What speaks for the convolution then? Its samples do not wait for each other. On a machine with
 # thousands of lanes that decides; and the kernel, once made, serves a whole batch.
 #
-# ## Exercise: a double pole
+# ## Exercise 1: a double pole
 #
 # A spring with just enough friction not to swing has two poles in the same place, and its kernel
 # is
@@ -686,7 +694,8 @@ plt.show()
 # $$
 #
 # Write the gradient to $\bar A$. For a first solution use the iota vector; for a second one, find
-# the line that must be added to Horner's rule. Replace the `None`.
+# the line that must be added to Horner's rule. `yours` has the gradient of
+# a single pole, $K_t = \bar A^{\,t}$. Mend it.
 
 
 # %%
@@ -695,24 +704,22 @@ def double_fwd(A_bar):
     return (t + 1) * A_bar**t, A_bar
 
 
-def double_vjp(A_bar, g):
-    grad_A_bar = None  # your turn
-    return (grad_A_bar,)
+def yours(A_bar, g):
+    """Wrong: the gradient of A_bar^t without the factor t + 1."""
+    return (moments_by_iota(A_bar, g)[1],)
 
 
 # %%
 def check(vjp):
     """Whether the vjp of the double pole stands up to finite differences, at zero too."""
-    if vjp(0.5, np.ones(50))[0] is None:
-        return "not yet: grad_A_bar is None"
     for pole in (0.9 * np.exp(0.6j), -0.7j, 0.0j):
         report = check_vjp(double_fwd, vjp, (pole,))
         if not report:
-            return f"not yet, at A_bar = {pole:.2f}: {report.headline}"
+            return f"not yet: at A_bar = {pole:.2f}, {report.headline}"
     return "solved: " + report.headline
 
 
-print(check(double_vjp))
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -722,7 +729,7 @@ print(check(double_vjp))
 # A} = \sum_t g_t\, (t + 1)\, t\, \overline{\bar A}^{\,t-1}$.
 #
 # ```python
-# def double_vjp(A_bar, g):
+# def yours(A_bar, g):
 #     t = np.arange(g.size)
 #     return (np.sum(g * (t + 1) * t * np.conj(A_bar) ** np.maximum(t - 1, 0)),)
 # ```
@@ -732,7 +739,7 @@ print(check(double_vjp))
 # more, and with $s = p''/2$ it is $s_t = d_{t+1} + w\, s_{t+1}$:
 #
 # ```python
-# def double_vjp(A_bar, g):
+# def yours(A_bar, g):
 #     w = np.conj(A_bar)
 #     h = d = s = 0
 #     for value in g[::-1]:
@@ -743,3 +750,108 @@ print(check(double_vjp))
 # ```
 #
 # </details>
+#
+# ## Exercise 2: an operator of your own
+#
+# No derivation of ours covers this one: a real model, with a second way through for the sample
+# *before*, and one more real weight for each channel,
+#
+# $$
+# y_t = 2 \operatorname{Re} \sum_n C_n x_{t,n} + D\, u_t + E\, u_{t-1} .
+# $$
+#
+# The first sample has none before it in the array. That one, $u_{-1}$, is an argument `u_before`;
+# and so that a sequence may be cut anywhere, the last sample is an output `u_last`, beside
+# `x_last`.
+#
+# Write both functions with the five steps of notebook 3. `yours_fwd` and `yours_vjp` know nothing
+# of $E$ yet: they pass everything else on to `ops.ssm.apply`. Continue so, or write the loops
+# yourself. Which cotangents does each $u_t$ hear now?
+
+
+# %%
+def yours_fwd(A_bar, B_bar, C, D, E, u, x0, u_before):
+    """(y, x_last, u_last); E is (H,), u is (batch, H, L), u_before is (batch, H)."""
+    (y, x_last), saved = ops.ssm.apply_fwd(A_bar, B_bar, C, D, u, x0)
+    return (y, x_last, u[..., -1].copy()), (saved, E, u_before)
+
+
+def yours_vjp(residuals, grad_out):
+    """One gradient for each of the eight arguments; all those that meet E are missing."""
+    saved, E, u_before = residuals
+    grad_y, grad_x_last, _ = grad_out
+    *grads, grad_u, grad_x0 = ops.ssm.apply_vjp(saved, (grad_y, grad_x_last))
+    return (*grads, np.zeros_like(E), grad_u, grad_x0, np.zeros_like(u_before))
+
+
+# %%
+def check(fwd, vjp):
+    """Whether the output is right, a cut leaves no trace, and the vjp stands up to differences."""
+    batch, H, N, L = 2, 3, 4, 9
+    poles = rng.uniform(0.7, 1, (H, N)) * np.exp(1j * rng.uniform(-3, 3, (H, N)))
+    weights = poles, complex_normal(H, N), complex_normal(H, N), *rng.standard_normal((2, H))
+    u, u_before = rng.standard_normal((batch, H, L)), rng.standard_normal((batch, H))
+    x0 = complex_normal(batch, H, N)
+    y = fwd(*weights, u, x0, u_before)[0][0]
+    wanted, before = ops.ssm.apply(*weights[:4], u, x0)[0], u_before
+    for t in range(L):
+        wanted[..., t] += weights[4] * before
+        before = u[..., t]
+    if not np.allclose(y, wanted):
+        return f"not yet: the output is off by {np.abs(y - wanted).max():.2f}"
+    (head, *passed), _ = fwd(*weights, u[..., :4], x0, u_before)
+    tail = fwd(*weights, u[..., 4:], *passed)[0][0]
+    if not np.allclose(np.concatenate([head, tail], axis=-1), wanted):
+        return "not yet: a cut after four samples can be seen in the output"
+    for cotangent in ("random", "last"):
+        for samples in (L, 1):
+            args = *weights, u[..., :samples], x0, u_before
+            report = check_vjp(fwd, vjp, args, cotangent=cotangent)
+            if not report:
+                return f"not yet: L = {samples}, {report.headline}"
+    return "solved: " + report.headline
+
+
+print(check(yours_fwd, yours_vjp))
+
+# %% [markdown]
+# <details>
+# <summary>Solution</summary>
+#
+# Forward, the input is read once more, delayed. What is new in $dy_t$ is
+# $u_{t-1}\, dE + E\, du_{t-1}$, and with $e_t$ the cotangent of $y_t$ and $g$ that of `u_last`,
+#
+# $$
+# dL = \dots + \sum_{t=0}^{L-1} e_t\, u_{t-1}\, dE + \sum_{t=0}^{L-1} e_t\, E\, du_{t-1}
+# + g\, du_{L-1} .
+# $$
+#
+# All of it is real, so no conjugate is seen. The first sum gives
+# $\operatorname{grad}_E = \sum_t e_t\, u_{t-1}$, summed over the batch as well. In the second,
+# $\tau = t - 1$ runs from $-1$ to $L - 2$: $u_\tau$ hears $E\, e_{\tau+1}$, a correlation again.
+# The term $\tau = -1$ belongs to `u_before`, and the last sample has no such term, but $g$ instead.
+# (It is [CONV-3] with the kernel $0, E, 0, 0, \dots$, and the two ends looked after.) The state is
+# not touched: $\lambda_t$ and every gradient made of it are what they were.
+#
+# ```python
+# def yours_fwd(A_bar, B_bar, C, D, E, u, x0, u_before):
+#     (y, x_last), saved = ops.ssm.apply_fwd(A_bar, B_bar, C, D, u, x0)
+#     delayed = np.concatenate([u_before[..., None], u[..., :-1]], axis=-1)
+#     return (y + E[:, None] * delayed, x_last, u[..., -1].copy()), (saved, E, delayed)
+#
+#
+# def yours_vjp(residuals, grad_out):
+#     saved, E, delayed = residuals
+#     e, grad_x_last, grad_u_last = grad_out
+#     *grads, grad_u, grad_x0 = ops.ssm.apply_vjp(saved, (e, grad_x_last))
+#     grad_E = np.sum(e * delayed, axis=(0, 2))
+#     heard = E[:, None] * e  # by the sample before
+#     grad_u[..., :-1] += heard[..., 1:]
+#     grad_u[..., -1] += grad_u_last
+#     return (*grads, grad_E, grad_u, grad_x0, heard[..., 0])
+# ```
+#
+# </details>
+#
+# Next: [notebook 5](05_through_the_tustin_map.ipynb) goes on from $\bar A$ and $\bar B$ to what
+# they were made of, $A$, $B$ and the time step.
