@@ -675,7 +675,7 @@ right.legend()
 plt.show()
 
 # %% [markdown]
-# *Left: direct sums cost $L^2$ and win up to one or two hundred samples; `method="auto"` changes
+# *Left: direct sums cost $L^2$ and win up to about two hundred samples; `method="auto"` changes
 # over at 96. Right: both views of the whole model, gradients to all arguments included, with one
 # pole (solid) and eight (dashed). Short sequences pay for the call. On one core the scan leads,
 # because to form a kernel and its moments costs as many steps as the recurrence itself, and the
