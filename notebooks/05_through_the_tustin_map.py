@@ -21,9 +21,9 @@
 # the continuous parameters, the gradient has to come back through that map. Published guides go
 # back to $A$ and $B$ and stop. We go on to $dt$.
 #
-# The map is that of Tustin, or bilinear, or trapezoidal. Labels such as [TUSTIN-4] are those of
-# `docs/derivations/tustin.md`; the conjugates come from notebook 2, the gradients to $\bar A$ and
-# $\bar B$ from notebook 3.
+# The map is that of Tustin, or bilinear, or trapezoidal. Needed from before: why gradients carry
+# conjugates (notebook 2), and the gradients to $\bar A$ and $\bar B$ (notebook 3). Labels such as
+# [TUSTIN-4] are those of `docs/derivations/tustin.md`.
 
 # %%
 import time
@@ -162,6 +162,9 @@ def compare(label, formula, numeric):
 
 tustin = reference.discretize.tustin
 z = dt * A / 2
+compare("dA_bar/dz", 2 / (1 - z) ** 2, slope(lambda z: (1 + z) / (1 - z), z))
+compare("d(1/(1 - z))/dz", 1 / (1 - z) ** 2, slope(lambda z: 1 / (1 - z), z))
+compare("dz/ddt", A / 2, slope(lambda d: d * A / 2, dt))
 
 # %% [markdown]
 # $$\frac{\partial \bar A}{\partial A} = \frac{dt}{(1 - z)^2} \quad\text{[TUSTIN-4]}, \qquad
@@ -201,6 +204,12 @@ formulas = {"dt": B / (1 - z) ** 2, "sqrt_dt": B * (1 + z) / (2 * np.sqrt(dt) * 
 for scale, formula in formulas.items():
     numeric = slope(lambda d, scale=scale: tustin(A, B, d, input_scale=scale)[1], dt)
     compare(f"dB_bar/ddt, {scale}", formula, numeric)
+two_terms = B / (1 - z) + dt * B * (A / 2) / (1 - z) ** 2
+assert np.allclose(two_terms, formulas["dt"], rtol=1e-13)
+one_term = B / (1 - z)  # the second factor's dependence on dt forgotten
+off = relative(one_term, formulas["dt"])
+print(f"with the first term of the product rule alone: {off:.0%} off")
+assert off > 0.1
 
 # %% [markdown]
 # Now the gradients. With the cotangents $g_A$ and $g_B$ of $\bar A$ and $\bar B$,
@@ -352,6 +361,9 @@ print(f"its 20-sample start at dt = 0.1 s: {100 * error:6.2f} % off, cosine {ang
 # \;\xrightarrow{\;\text{map}\;}\;
 # (\operatorname{grad}_A, \operatorname{grad}_B, \operatorname{grad}_{dt}) .$$
 #
+# $\operatorname{grad}_y = e / n$ [LOSS-1], the first arrow is [SCAN-3] to [SCAN-10] of notebook 3,
+# the second [TUSTIN-9].
+#
 # Composed like this, the chain is an op itself, from parameters and input to a single number, and
 # `check_vjp` checks it from end to end.
 
@@ -418,6 +430,26 @@ assert abs(guess - true_dt) < 1e-9
 # $$\varphi_1'(z) = \frac{e^z - \varphi_1(z)}{z} = \sum_{k \ge 0} \frac{(k+1)\, z^k}{(k+2)!} .
 # \qquad\text{[ZOH-4]}$$
 #
+# We hold them against what they stand for: the map against the integral of $e^{s A} B$ over one
+# step, the derivative of $\varphi_1$ against differences, and the series against it.
+
+# %%
+zoh_A, zoh_B = reference.discretize.zoh(A, B, dt)
+s, weight = np.polynomial.legendre.leggauss(20)  # a quadrature of 20 points on [-1, 1]
+integral = dt / 2 * np.exp(np.outer(A, dt / 2 * (1 + s))) @ weight
+compare("A_bar [ZOH-1]", zoh_A, 1 + A * integral)  # x' = A x from x = 1
+compare("B_bar [ZOH-2]", zoh_B, integral * B)
+
+w, phi1 = dt * A, reference.discretize.phi1
+closed = (np.exp(w) - phi1(w)) / w
+compare("phi1' [ZOH-4]", closed, slope(phi1, w))
+term, series = np.full(3, 0.5 + 0j), 0
+for k in range(60):
+    series = series + (k + 1) * term
+    term = term * w / (k + 3)
+compare("its series [ZOH-4]", series, closed)
+
+# %% [markdown]
 # Its gradients take the same three lines, and one of them comes out shorter than it looks: in
 # $\operatorname{grad}_{dt}$ the derivative of $dt\,\varphi_1(dt\, A)$ is simply $e^z$ [ZOH-7].
 
@@ -589,12 +621,12 @@ share = map_time / (map_time + scan_time)
 print(f"scan {1e3 * scan_time:8.3f} ms: the map is {100 * share:.2f} % of the whole")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercise: the logarithm of dt
 #
 # $dt$ must stay positive, and its useful values span decades, so models store `log_dt`. Derive
 # $\operatorname{grad}_{\log dt}$ from $\operatorname{grad}_{dt}$, and complete `yours`, which at
-# present returns the gradient to $dt$ as if it were that to $\log dt$. The cell after it says
-# *solved* when the chain passes from end to end.
+# present returns the gradient to $dt$ as if it were that to $\log dt$, until the cell after it says
+# *solved*.
 
 
 # %%
@@ -613,9 +645,14 @@ def yours(residuals, grad_loss):
 
 
 # %%
-with_log = (*arguments[:4], np.log(arguments[4]), arguments[5])
-verdict = check_vjp(log_fwd, yours, with_log, target=target)
-print("solved" if verdict else f"not yet: {verdict.headline}")
+def check(vjp):
+    """Whether the chain with log_dt stands up to finite differences from end to end."""
+    with_log = (*arguments[:4], np.log(arguments[4]), arguments[5])
+    report = check_vjp(log_fwd, vjp, with_log, target=target)
+    return f"solved: {report.headline}" if report else f"not yet: {report.headline}"
+
+
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -631,4 +668,9 @@ print("solved" if verdict else f"not yet: {verdict.headline}")
 #     grad_log_dt = residuals[1] * grad_dt
 #     return (*grads, grad_log_dt, grad_u)
 # ```
+#
 # </details>
+
+# %% [markdown]
+# *Next:* [6. Kernels at the limit](06_kernels_at_the_limit.ipynb). Once $\bar A$ and $\bar B$ are
+# there, how fast and how exactly can $C \bar A^{\,t} \bar B$ be computed?
