@@ -28,6 +28,10 @@
 # the two. Then we build a kernel that is right to a rounding at any $t$, and hardly slower than
 # writing the array. On the way there: exact arithmetic as a judge, numbers with twice the digits in
 # ten lines, and how to read in the machine code whether a loop uses the machine.
+#
+# Needed from before: what a pole and its kernel are (notebook 1). The kernel's gradient, [KERNEL-5]
+# to [KERNEL-8], is that of notebook 4, whichever program computes the kernel. Labels are those of
+# `docs/derivations/kernels.md` and `precise_kernels.md`.
 
 # %%
 import cmath
@@ -437,7 +441,7 @@ W = turn ** np.arange(M)
 left.plot(W.real, W.imag, "o-", color="black", ms=4, lw=0.8)
 left.annotate("$W_0 = 1$", (1, 0), (-46, -3), textcoords="offset points")
 left.set(aspect="equal", xlim=(0.2, 1.1), ylim=(-0.12, 0.9), title=f"W: {M} powers")
-left.set(xlabel="real part", ylabel="imaginary part")
+left.set(xlabel="real part (no unit)", ylabel="imaginary part (no unit)")
 for j in range(8):
     anchor = turn ** (M * j)
     block = anchor * W
@@ -448,7 +452,7 @@ for j in range(8):
         right.text(outside.real, outside.imag, f"$Z_{j}$", ha="center", va="center")
 right.plot(0, 0, "+", color=GREY)
 right.set(xlim=(-0.6, 1.2), ylim=(-0.42, 0.85), aspect="equal")
-right.set(xlabel="real part", title="K: each anchor turns and shrinks W")
+right.set(xlabel="real part (no unit)", title="K: each anchor turns and shrinks W")
 plt.show()
 
 # %% [markdown]
@@ -456,7 +460,9 @@ plt.show()
 # turned and shrunk by its anchor (large dots). An error of $W$ is repeated in every block, but
 # never grows; an error of $Z_j$ stays in block $j$.*
 #
-# ### The error bound, in three lines
+# ### Derive: the error bound, in three lines
+#
+# Of the theorem [ANCHORED-5] this is the part that our program needs:
 #
 # $$
 # \begin{aligned}
@@ -666,9 +672,9 @@ assert per_step[6] / 64 < 0.7 * per_step[0]
 # \cos 2 \pi r = \sum_{n=0}^{9} \frac{(-1)^n (2 \pi r)^{2n}}{(2n)!}, \qquad |r| \le \tfrac18 ;
 # $$
 #
-# 4. `interleaved`, the product of the anchored kernel as the package writes it. With $w = W_k$ in
-#    memory as $(w_r, w_i)$, and $i w$ beside it as $(-w_i, w_r)$, both lines of a complex product
-#    become one formula, for plain real arrays:
+# 4. `interleaved`, the product of the anchored kernel as the package writes it [ANCHORED-5], but
+#    without the low half of $Z$. With $w = W_k$ in memory as $(w_r, w_i)$, and $i w$ beside it as
+#    $(-w_i, w_r)$, both lines of a complex product become one formula, for plain real arrays:
 #
 # $$
 # \begin{pmatrix} \operatorname{Re} K \\ \operatorname{Im} K \end{pmatrix}
@@ -899,7 +905,8 @@ plt.show()
 #
 # Single precision has 24 bits. Write the split of a `np.float32` into two halves that add up to it
 # exactly and have at most 12 bits each, so that products of halves are exact in 24. `yours` takes
-# and gives `np.float32`, and uses nothing else inside.
+# and gives `np.float32`, and uses nothing else inside. At present it leaves all bits in one half.
+# Mend it until the cell after it says *solved*.
 
 
 # %%
@@ -910,7 +917,7 @@ def yours(a):
 
 
 # %%
-def check_split(split):
+def check(split):
     """Whether the halves add up and are short, in single precision."""
     values = rng.standard_normal(2000) * 10.0 ** rng.integers(-20, 20, 2000)
     for a in values.astype(np.float32):
@@ -927,7 +934,7 @@ def check_split(split):
     return "solved"
 
 
-print(check_split(yours))
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -950,8 +957,8 @@ print(check_split(yours))
 # ## Exercise 2: how long a table?
 #
 # Only the entries of tables are double-double products: $M$ in $W$, and $\lceil L/M \rceil$
-# anchors. Which $M$ needs the fewest for a kernel of $L$ samples? `yours` at present returns 64
-# always.
+# anchors. Which $M$ needs the fewest for a kernel of $L$ samples? Derive it, and complete `yours`,
+# which at present returns 64 always, until the cell after it says *solved*.
 
 
 # %%
@@ -961,7 +968,7 @@ def yours(L):
 
 
 # %%
-def check_table(choose):
+def check(choose):
     """Whether no other M needs noticeably fewer products."""
     for L in (100, 1000, 4096, 10**6):
         M, fewest = choose(L), min(m + -(-L // m) for m in range(1, 3000))
@@ -971,7 +978,7 @@ def check_table(choose):
     return "solved"
 
 
-print(check_table(yours))
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -996,7 +1003,8 @@ print(check_table(yours))
 #
 # Somebody forms the step from anchor to anchor, $\bar A^{\,64}$ in double-double, by squaring six
 # times. The products of anchors are all made in double-double as well. At $t = 1000$ nothing is
-# seen, 13 digits are right; at $t = 10^6$ only ten are. Mend it.
+# seen, 13 digits are right; at $t = 10^6$ only ten are. Mend `yours` until the cell after it says
+# *solved*.
 
 
 # %%
@@ -1008,7 +1016,7 @@ def yours(A):
 
 
 # %%
-def check_step(make):
+def check(make):
     """Whether the blocks keep to the bound up to a million samples."""
     a, places = poles[1], far[early]
     W, K = np.empty(64, complex), np.empty(2**20, complex)
@@ -1021,7 +1029,7 @@ def check_step(make):
     return f"solved: at most {errors.max():.2f} units"
 
 
-print(check_step(yours))
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -1043,3 +1051,7 @@ print(check_step(yours))
 # `ops.kernels.power`, a single power at any $t$ up to $2^{48}$ [ANCHORED-6].
 #
 # </details>
+
+# %% [markdown]
+# *Next:* [7. Denoising](07_denoising.ipynb). Gradients, map and kernels are there; now a model is
+# trained, first one that others have published.
