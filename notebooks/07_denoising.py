@@ -21,14 +21,18 @@
 # have the same start. In the second half we give the same model the job that it is meant for,
 # taking noise off an electrocardiogram, and compare it with what a person would use instead.
 #
-# Gradients are those of notebook 3, labels such as [SCAN-5] and [TRUNC-4] those of
-# `docs/derivations`.
+# Needed from before: the gradients of notebook 3, and for one run Tustin's map of notebook 5.
+# Labels such as [SCAN-5] and [TRUNC-4] are those of `docs/derivations`.
 
 # %%
+import io
 import time
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import Image
+from PIL import Image as Picture
 
 from ssm_manual import ops, plots, reference
 from ssm_manual.gradcheck import check_vjp
@@ -45,18 +49,18 @@ plt.rcParams.update(plots.STYLE)
 # The input is $\sin 2t + \sin 20t$ at twenty times $t = 0.1\,k$ s, the target is $\sin 2t$. The
 # model is
 #
-# $$x_t = \bar A\, x_{t-1} + \bar B\, u_t, \qquad y_t = \sum_n C_n x_{t,n}, \qquad
-# e_t = y_t - \text{target}_t ,$$
+# $$x_t = \bar A\, x_{t-1} + \bar B\, u_t \quad\text{[SCAN-1]}, \qquad
+# y_t = \sum_n C_n x_{t,n} \quad\text{[SCAN-2]}, \qquad e_t = y_t - \text{target}_t ,$$
 #
 # complex, with four poles $A = -1 + 1.99i,\ -1 + 2i,\ -1 + 2.01i,\ -1 + 5i$ in 1/s, $B = 1$,
 # $C = \tfrac14$, taken through Tustin's map once, at $dt = 0.1$ s; after that $\bar A$, $\bar B$
 # and $C$ are trained directly. The printed loss is $\sum_t |e_t|^2$. The direction of each update
-# is the one-step direction [TRUNC-4],
+# is the one-step direction,
 #
-# $$\lambda_t = \overline C\, \frac{e_t}{20}, \qquad
+# $$\lambda_t = \overline C\, \frac{e_t}{20} \quad\text{[TRUNC-4]}, \qquad
 # v_{\bar A} = \sum_t \lambda_t \overline{x_{t-1}}, \quad
 # v_{\bar B} = \sum_t \lambda_t \overline{u_t}, \quad
-# v_C = \sum_t \frac{e_t}{20}\, \overline{x_t} ,$$
+# v_C = \sum_t \frac{e_t}{20}\, \overline{x_t} \quad\text{[SCAN-5, 6, 7]},$$
 #
 # with the rates 0.01, 0.05 and 0.5. A pole beyond $|\bar A| = 0.999$ is pulled back onto that
 # circle [DESCENT-4].
@@ -99,6 +103,39 @@ begin = time.perf_counter()
 by_loop = np.array([epoch_by_loop(params, full=False) for _ in range(1001)])
 loop_time = (time.perf_counter() - begin) / by_loop.size
 print(f"loss at epoch 0: {by_loop[0]:.6f}, at epoch 1000: {by_loop[1000]:.6f}")
+
+# %% [markdown]
+# ### Derive: what the direction leaves out
+#
+# The rates go with half the mean, $L = \frac{1}{2n} \sum_t |e_t|^2$ with $n = 20$ [LOSS-1]; the
+# printed sum is $2nL$. Its gradient to $y_t$ is $e_t / n$, and what reaches the state from its own
+# output is $s_t = \overline C\, e_t / n$ [SCAN-3]. But $x_t$ is also in every later output. The
+# adjoint recursion collects them, from the end:
+#
+# $$\lambda_t = s_t + \overline{\bar A}\, \lambda_{t+1}, \quad \lambda_{n} = 0
+# \quad\text{[SCAN-4]}, \qquad\text{written out}\qquad
+# \lambda_t = \sum_{j=0}^{n-1-t} \overline{\bar A}^{\,j} s_{t+j} \quad\text{[TRUNC-1]}.$$
+#
+# The one-step direction keeps $j = 0$ alone.
+
+# %%
+A, B, C = (published.published_model().params[name].astype(complex) for name in "ABC")
+x = np.zeros((u.size + 1, 4), complex)  # x[0] is the state before the first sample
+for t in range(u.size):
+    x[t + 1] = A * x[t] + B * u[t]
+source = C.conj() * (x[1:] @ C - target)[:, None] / u.size  # [SCAN-3]
+lam = np.zeros((u.size + 1, 4), complex)
+for t in range(u.size - 1, -1, -1):
+    lam[t] = source[t] + A.conj() * lam[t + 1]  # [SCAN-4]
+written_out = [sum(A.conj() ** j * source[t + j] for j in range(u.size - t)) for t in range(u.size)]
+off = np.abs(lam[:-1] - written_out).max()
+print(f"recursion and sum differ by {off:.1e}")
+assert off < 1e-15
+for name, before in (("A_bar", x[:-1]), ("B_bar", u[:, None])):
+    whole, kept = ((adjoint * before.conj()).sum(axis=0) for adjoint in (lam[:-1], source))
+    cosine = np.vdot(whole, kept).real / (np.linalg.norm(whole) * np.linalg.norm(kept))
+    part = np.linalg.norm(kept) / np.linalg.norm(whole)
+    print(f"{name}: one step is {part:.2f} times as long as the gradient, cosine {cosine:+.2f}")
 
 # %% [markdown]
 # ### The check: fast equals slow, and both equal the print
@@ -226,6 +263,104 @@ for name, one in runs.items():
 # some rough epochs, at a hundredth of it. The one-step direction with five times the rates does
 # worse than before.
 #
+# ### The poles while they learn
+#
+# Where do the poles go meanwhile? Two of the runs once more, with stops for a picture that lie
+# closer at the start.
+
+# %%
+marks = np.unique(np.geomspace(1, 10_001, 48).astype(int)) - 1  # epochs
+ways = {"one step, as published": ("one_step", 1.0), "full BPTT, rates times 5": ("bptt", 5.0)}
+
+
+def followed(mode, scale):
+    """Poles and real outputs at the marks."""
+    model = published.published_model()
+    rates = {name: scale * rate for name, rate in RATES.items()}
+    poles, outputs = [], []
+    for count in np.diff(marks, prepend=0):
+        if count:
+            model.fit(u, target, epochs=int(count), rates=rates, mode=mode)
+        poles.append(model.params["A"].copy())
+        outputs.append(model.forward(u)[0].real)
+    return np.array(poles), np.array(outputs)
+
+
+paths = {name: followed(*way) for name, way in ways.items()}
+for name, (poles, _) in paths.items():
+    assert np.array_equal(poles[-1], runs[name].model.params["A"])  # the runs from above
+    three = poles[:, :3]  # those that begin together
+    apart = np.abs(three[:, :, None] - three[:, None, :]).max(axis=(1, 2))
+    print(f"{name}: three poles {apart[0]:.3f} apart at the start,", end=" ")
+    print(f"0.1 by epoch {marks[np.argmax(apart > 0.1)]}")
+    print("  moduli at the end ", np.abs(poles[-1]).round(3))
+    print("  angles at the end ", np.angle(poles[-1]).round(2), "rad a sample")
+
+# %%
+colours = [plots.COLOURS[name] for name in ("blue", "vermilion", "green", "purple")]
+figure, axes = plt.subplots(1, 3, figsize=(9.3, 3.6), dpi=72, width_ratios=(1, 1, 1.6))
+moving = []
+for ax, (name, (poles, _)) in zip(axes, paths.items()):
+    ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.6", linewidth=1))
+    ax.plot(poles[0].real, poles[0].imag, "o", color="0.6", markersize=5)
+    for pole, colour in zip(poles.T, colours):
+        (trail,) = ax.plot([], [], color=colour, linewidth=1)
+        (head,) = ax.plot([], [], "X", color=colour, markersize=8)
+        moving.append((pole, trail, head))
+    ax.set(xlim=(0.15, 1.1), ylim=(-0.85, 0.85), aspect="equal", title=name)
+    ax.set(xlabel="Re A_bar (no unit)", xticks=(0.2, 0.6, 1.0))
+    ax.title.set_fontsize(10)
+axes[0].set_ylabel("Im A_bar (no unit)")
+t = 0.1 * np.arange(u.size)
+axes[2].plot(t, target.real, "k", linewidth=3, alpha=0.3, label="target")
+curves = [
+    (outputs, axes[2].plot([], [], style, markersize=4, linewidth=1, color=colour, label=name)[0])
+    for (name, (_, outputs)), style, colour in zip(
+        paths.items(), ("s--", "o-"), (plots.COLOURS["orange"], plots.COLOURS["sky"])
+    )
+]
+axes[2].set(xlabel="time (s)", ylabel="output (no unit)", ylim=(-1.6, 2.4))
+axes[2].legend(fontsize=8, loc="upper right")
+
+axes[2].set_title("epoch 10000")
+figure.canvas.draw()
+figure.set_layout_engine("none")  # the axes stay where they are now
+
+frames = []
+for k, mark in enumerate(marks):
+    for pole, trail, head in moving:
+        trail.set_data(pole[: k + 1].real, pole[: k + 1].imag)
+        head.set_data(pole[k : k + 1].real, pole[k : k + 1].imag)
+    for outputs, curve in curves:
+        curve.set_data(t, outputs[k])
+    axes[2].set_title(f"epoch {mark}")
+    figure.canvas.draw()
+    frames.append(Picture.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
+plt.close(figure)
+shades = np.linspace(0, 255, 5)[:, None]  # one palette for all: what does not move costs nothing
+inks = [matplotlib.colors.to_rgb(ink) for ink in ("black", *plots.COLOURS.values())]
+few = Picture.new("P", (1, 1))
+colours = np.concatenate([255 - shades * (1 - np.array(ink)) for ink in inks])
+few.putpalette(colours.astype("u1").tobytes())
+frames = [frame.quantize(palette=few, dither=Picture.Dither.NONE) for frame in frames]
+film = io.BytesIO()
+pauses = [180] * (len(frames) - 1) + [3000]  # ms
+frames[0].save(film, "gif", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
+print(f"{len(frames)} frames, {len(film.getvalue()) / 1e3:.0f} kB")
+Image(film.getvalue(), format="gif", alt="Poles of two runs moving from epoch 0 to 10,000")
+
+# %% [markdown]
+# *The four poles (crosses) with the way they have come (lines), from the start (grey dots) inside
+# the unit circle (grey): left along the one-step direction, in the middle along the gradient.
+# Right: what both models put out at that epoch (real part).*
+#
+# Three of the poles begin almost on one spot, with the same $\bar B$ and $C$. Their directions are
+# almost the same too, and for a while they travel as one. Along the gradient they have parted by
+# epoch 162, along the one-step direction by epoch 1408. (Its rates are smaller as well, by a factor
+# of five.) Two poles of the better run end at the clamp of 0.999. Do not read their angles,
+# $\pm 0.76$ radians a sample, as frequencies of the signal: those are 0.2 and 2. Twenty samples can
+# be fitted by poles elsewhere.
+#
 # ### The longer preset
 #
 # The same authors have a longer demonstration: 500 samples at $dt = 10^{-3}$ s, four continuous
@@ -290,6 +425,8 @@ print(f"package    {1e6 * fast_time:8.2f} µs an epoch, {loop_time / fast_time:.
 #
 # $$\text{SNR} = 10 \log_{10} \frac{\sum_t |\text{clean}_t|^2}
 # {\sum_t |\text{restored}_t - \text{clean}_t|^2} .$$
+#
+# Where nothing is restored yet, the difference is the noise itself.
 
 # %%
 ecg = signals.ecg().samples[0]
@@ -297,6 +434,8 @@ task = denoising.prepare(ecg, noise_snr=5.0)
 noise = task.sigma * np.random.default_rng(0).standard_normal(task.clean.size)
 before = denoising.snr(task.clean[: task.start], noise[: task.start])
 assert abs(before - 5.0) < 0.5  # one draw of noise of 5 dB
+sums = (np.sum(part[: task.start] ** 2) for part in (task.clean, noise))
+assert np.isclose(before, 10 * np.log10(next(sums) / next(sums)), rtol=1e-12)
 power = np.mean(task.clean[task.start :] ** 2)
 print(f"SNR over the training part {before:.1f} dB in this draw")
 print(f"power of the held-out part over the training part's: {10 * np.log10(power):+.1f} dB")
@@ -388,6 +527,22 @@ for lookahead in (0, 8):
             f"  {taps:3d} taps: {honest:.2f} dB fitted on the training part,"
             f" {bounds[lookahead, taps]:.2f} dB fitted on the held-out part itself"
         )
+
+# %% [markdown]
+# Is the expectation what one finds? We filter two thousand draws of noise.
+
+# %%
+expected, h = best_fir(8, 64, cheat=True)
+task = denoising.prepare(ecg, noise_snr=5.0, lookahead=8)
+draw = np.random.default_rng(7)
+goal = task.clean[task.start : task.clean.size - 8]
+errors = []
+for _ in range(2000):
+    noisy = task.clean + task.sigma * draw.standard_normal(task.clean.size)
+    errors.append(np.convolve(noisy, h)[task.start + 8 : task.clean.size] - goal)
+found = 10 * np.log10(np.sum(goal**2) / np.mean(np.sum(np.square(errors), axis=1)))
+print(f"expected {expected:.3f} dB, mean of 2000 draws {found:.3f} dB")
+assert abs(found - expected) < 0.03
 
 # %% [markdown]
 # The model is within 0.1 dB of the honest 64-tap FIR. And there is hardly anything above that for a
@@ -523,40 +678,40 @@ saved_bytes = 8 * -(-n_samples // 64) * n_poles
 print(f"one state in 64: {saved_bytes} bytes, and blocks of {8 * 64 * n_poles} to work in")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercise: the best C
 #
 # The published run creeps: with $\bar A$ and $\bar B$ held, its loss is quadratic in $C$, and
 # gradient descent is a slow way to the bottom of a bowl. Set
 # $\operatorname{grad}_C = \frac1n \sum_t e_t \overline{x_t} = 0$ [SCAN-7], with
-# $e_t = \sum_n C_n x_{t,n} - \text{target}_t$, and solve for $C$. Let `best_C` return it from the
-# states `x` (20, 4) and the target (20,). It is solved when the gradient to $C$ vanishes and the
-# loss lies below that of the published run's end.
+# $e_t = \sum_n C_n x_{t,n} - \text{target}_t$, and solve for $C$. Complete `yours`, which takes the
+# states `x` (20, 4) and the target (20,) and at present returns the $C$ with which the published
+# run ends, until the cell after it says *solved*.
 
 
 # %%
-def best_C(x, goal):
-    """Solve grad_C = 0; at present it returns the published run's own C."""
+def yours(x, goal):
+    """The C for which grad_C = 0."""
     return run.model.params["C"].astype(complex)
 
 
 # %%
-A_end, B_end = (run.model.params[name].astype(complex) for name in "AB")
-x = np.zeros((u.size + 1, 4), complex)
-for k in range(u.size):
-    x[k + 1] = A_end * x[k] + B_end * u[k]
-x, goal = x[1:], target.astype(complex)
+def check(solve):
+    """Whether the gradient to C vanishes, with the published run's last A_bar and B_bar."""
+    A_end, B_end = (run.model.params[name].astype(complex) for name in "AB")
+    x = np.zeros((u.size + 1, 4), complex)
+    for k in range(u.size):
+        x[k + 1] = A_end * x[k] + B_end * u[k]
+    x, goal = x[1:], target.astype(complex)
+    error = x @ solve(x, goal) - goal
+    grad_C = x.conj().T @ error / u.size  # [SCAN-7]
+    size = np.linalg.norm(grad_C) * u.size / np.linalg.norm(x.conj().T @ goal)
+    loss = np.sum(np.abs(error) ** 2)
+    if size > 1e-10:
+        return f"not yet: |grad_C| is {size:.1e} of its scale"
+    return f"solved: loss {loss:.4f}, where the published run ends at {run.losses[-1]:.4f}"
 
-C_best = best_C(x, goal)
-error = x @ C_best - goal
-grad_C = x.conj().T @ error / u.size
-scale = np.linalg.norm(x.conj().T @ goal) / u.size
-solved = np.linalg.norm(grad_C) < 1e-10 * scale and np.sum(np.abs(error) ** 2) < run.losses[-1]
-print(f"published end {run.losses[-1]:.4f}, yours {np.sum(np.abs(error) ** 2):.6f}:", end=" ")
-print(
-    "solved"
-    if solved
-    else f"not yet, |grad_C| is {np.linalg.norm(grad_C) / scale:.1e} of its scale"
-)
+
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -568,8 +723,12 @@ print(
 # them. A QR-based solver is more accurate than forming $X^{\mathsf H} X$:
 #
 # ```python
-# def best_C(x, goal):
+# def yours(x, goal):
 #     return np.linalg.lstsq(x, goal, rcond=None)[0]
 # ```
 #
 # </details>
+
+# %% [markdown]
+# *Next:* [8. Linear regression from scratch](08_linear_regression.ipynb). Why is descent so slow?
+# The simplest model there is tells exactly.
