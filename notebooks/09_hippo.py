@@ -22,7 +22,9 @@
 # remember, bring them to a diagonal, and see what happens where published programs have them
 # slightly wrong.
 #
-# Labels such as [HIPPO-3] are those of `docs/derivations/hippo.md`.
+# Needed from before: what a state-space model is and its kernel (notebook 1), and how `dt` takes
+# $A$ and $B$ to a recurrence (notebook 5). There are no gradients here: all of this happens once,
+# before training begins. Labels such as [HIPPO-3] are those of `docs/derivations/hippo.md`.
 
 # %%
 import itertools
@@ -173,11 +175,18 @@ plt.show()
 #
 # ### The check
 #
-# The state's account of the far end, $\sum_n c_n p_n(1)$, should be the input $\theta$ seconds ago.
+# First that the library's matrix is the displayed one. Then what it is for: the state's account of
+# the far end, $\sum_n c_n p_n(1)$, should be the input $\theta$ seconds ago.
 # Its transfer function is the Padé approximant $[N-1/N]$ of $e^{-s\theta}$ [HIPPO-6]. For $N = 2$
 # that is $(1 - z/3)/(1 + 2z/3 + z^2/6)$, $z = s\theta$:
 
 # %%
+n, k = np.ogrid[:9, :9]
+A, B = hippo.legt(9, theta=0.7)
+signs = np.where(n >= k, 1, (-1.0) ** (n - k))
+assert relative(A, -np.sqrt((2 * n + 1) * (2 * k + 1)) / 0.7 * signs) < 1e-14  # [HIPPO-5]
+assert relative(B, np.sqrt(2 * n[:, 0] + 1) / 0.7) < 1e-14
+
 theta, s = 1.3, 0.4 + 2j
 A, B = hippo.legt(2, theta=theta)
 far = hippo.basis("legt", 2, 1.0)
@@ -249,6 +258,8 @@ assert errors["without the sign"] > 0.7
 
 # %%
 A, B = hippo.fout(16)  # theta = 2, so that b = B
+turn = np.kron(np.diag(np.pi * np.arange(8)), [[0, -1], [1, 0]])  # pi k J
+assert relative(A, turn - np.outer(B, B)) < 1e-14  # [HIPPO-9]
 for omega in (0.3, 3.0, 300.0):
     passed = 2 * B @ np.linalg.solve(1j * omega * np.eye(16) - A, B) - 1
     assert abs(abs(passed) - 1) < 1e-12
@@ -299,13 +310,17 @@ for N in (4, 8, 12, 16, 20, 24):
 #
 # $-iS$ is Hermitian, so a Hermitian solver gives orthonormal $V$ and real frequencies.
 # $\operatorname{Re} \Lambda = -\frac12$ is written down, not computed. LegT and FouT have similar
-# forms, of rank 2 and 1.
+# forms, of rank 2 and 1, with $\operatorname{Re} \Lambda = 0$.
 
 # %%
+A, B = hippo.legs(64)
+assert relative(A + A.T, -np.outer(B, B) - np.eye(64)) < 1e-14
 for measure in hippo.MEASURES:
     A, B, P = hippo.nplr(measure, 64)
     Lambda, P_eig, B_eig, V = hippo.dplr(measure, 64, full=True)
     rebuilt = V @ (np.diag(Lambda) - P_eig.T @ P_eig.conj()) @ V.conj().T
+    skew = A + P.T @ P + (0.5 if measure == "legs" else 0.0) * np.eye(64)
+    assert np.max(np.abs(skew + skew.T)) < 1e-13 * np.max(np.abs(A))  # [HIPPO-11]
     straight = np.max(np.abs(V.conj().T @ V - np.eye(64)))
     print(
         f"{measure}: rank {len(P)}, V* V - 1 {straight:.0e}, rebuilt {relative(rebuilt, A):.0e},"
@@ -413,6 +428,17 @@ print("B of the four slowest modes:", B_eig[:4].real.round(4))
 # -(n+1)\ \text{(Real)} .$$
 
 # %%
+n, N = np.arange(32), 64  # one pole of each pair is stored
+A, _, P = hippo.nplr("legs", N)
+formulas = {
+    "legs": -0.5 + 1j * np.sort(np.linalg.eigvals(A + P.T @ P).imag)[N // 2 :],
+    "lin": -0.5 + 1j * np.pi * n,
+    "inv": -0.5 + 1j * N / np.pi * (N / (2 * n + 1) - 1),
+    "real": -(n + 1.0),
+}
+for name, poles in formulas.items():  # [HIPPO-14]
+    assert relative(np.sort_complex(hippo.diagonal(name, 32)[0]), np.sort_complex(poles)) < 1e-12
+
 figure = plots.initialisations(32)
 figure.dpi = 80
 figure
@@ -549,16 +575,15 @@ assert relative(fast_kernel(), slow_kernel()) < 1e-11
 slow_time, fast_time = best_of(slow_kernel), best_of(fast_kernel)
 print(f"largest relative difference {relative(fast_kernel(), slow_kernel()):.0e}")
 print(f"full matrix {1e3 * slow_time:6.2f} ms, diagonal {1e3 * fast_time:6.2f} ms")
-begin = time.perf_counter()
-hippo.dplr("legs", 256)
-print(f"diagonalising N = 256, once: {1e3 * (time.perf_counter() - begin):.0f} ms")
+made_once = best_of(lambda: hippo.dplr("legs", 256), 3)
+print(f"diagonalising N = 256, once and for all: {1e3 * made_once:.0f} ms")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercise: the low rank of LegT
 #
-# Find the low rank of LegT. Below, `yours` returns one row, $P_n = \sqrt{(2n+1)/\theta}$, as if
-# LegT were like LegS. Write down $A + A^T$ from [HIPPO-5], see what it is where $n - k$ is odd, and
-# mend it.
+# Find $P$ for which $A + P^T P$ is skew. Below, `yours` returns one row,
+# $P_n = \sqrt{(2n+1)/\theta}$, as if LegT were like LegS. Write down $A + A^T$ from [HIPPO-5], see
+# what it is where $n - k$ is odd, and mend `yours` until the cell after it says *solved*.
 
 
 # %%
@@ -568,13 +593,21 @@ def yours(N, theta):
 
 
 # %%
-A, _ = hippo.legt(9, theta=0.7)
-P = yours(9, 0.7)
-M = A + P.T @ P
-distance = np.abs(M + M.T).max() / np.abs(A).max()
-print(
-    "solved" if distance < 1e-12 else f"not yet: symmetric part {distance:.2f} of the largest entry"
-)
+def check(program):
+    """Whether A + P^T P is skew for LegT, and P no larger than it must be."""
+    for N, theta in ((9, 0.7), (16, 2.0), (1, 1.0)):
+        A, _ = hippo.legt(N, theta=theta)
+        P = np.asarray(program(N, theta))
+        M = A + P.T @ P
+        rest = np.abs(M + M.T).max() / np.abs(A).max()
+        if rest > 1e-12:
+            return f"not yet: the symmetric part is {rest:.2f} of the largest entry of A, N = {N}"
+        if len(P) > 2:
+            return f"not yet: {len(P)} rows, and two suffice"
+    return "solved"
+
+
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -590,4 +623,11 @@ print(
 #     root = np.sqrt((2 * n + 1) / theta)
 #     return np.stack([root * (n % 2 == 1), root * (n % 2 == 0)])
 # ```
+#
 # </details>
+
+# %% [markdown]
+# ## Next
+#
+# [Notebook 10](10_full_s4.ipynb) keeps the low rank that was dropped here: the full S4 kernel, and
+# the gradient of everything in it.

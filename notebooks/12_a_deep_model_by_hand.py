@@ -22,6 +22,8 @@
 # `layers.S4DBlock`. Then come the questions that depth brings: what the residual is for, what must
 # be kept for the backward pass, and how to see what a trained model does inside.
 #
+# Needed from before: the convolution and its adjoint (notebook 4), the way back from discrete to
+# continuous parameters (notebook 5; here by zero-order hold), where the poles begin (notebook 9).
 # Labels such as [S4D-3] are those of `docs/derivations`; the block is that of Gu, Gupta, Goel and
 # Ré (2022), *On the parameterization and initialization of diagonal state space models*, section 5.
 
@@ -63,19 +65,23 @@ def distance(a, b):
 # \quad z = W a + \beta, \quad v = z^{(1)}\, \sigma(z^{(2)}), \quad y = u + v .
 # $$
 #
+# These are [NORM-1], [S4D-4], [ACT-2], [LINEAR-1] and [ACT-12], and around them the residual.
 # The norm, GELU, the dense map $W$ ($2H \times H$) and the gate work at each time by itself. Only
 # the SSM sees other times, and it alone keeps the features apart: $H$ kernels side by side.
 # $z^{(1)}$ and $z^{(2)}$ are the two halves of $z$.
 #
 # The SSM is trained by its continuous parameters [S4D-1], so that no step can leave the stable
-# models:
+# models. It is discretised by zero-order hold [ZOH-1], and its kernel [VAND-1] is convolved with the
+# signal [CONV-1]:
 #
 # $$
-# A = -e^{\rho} + i \omega, \quad \Delta = e^{\ell}, \quad
-# \bar B = \frac{e^{\Delta A} - 1}{A} B, \quad
-# K_j = 2 \operatorname{Re} \sum_n C_n \bar B_n e^{j \Delta A_n}, \quad
+# A = -e^{\alpha} + i \omega, \quad dt = e^{\delta}, \quad
+# \bar B = \frac{e^{dt A} - 1}{A} B, \quad
+# K_j = 2 \operatorname{Re} \sum_n C_n \bar B_n e^{j\, dt A_n}, \quad
 # s_t = D n_t + \sum_{j \le t} K_j\, n_{t-j} .
 # $$
+#
+# $\alpha$, $\omega$ and $\delta$ are `log_A_real`, `A_imag` and `log_dt`.
 #
 # The block that we want to equal, and its parameters:
 
@@ -128,7 +134,7 @@ assert distance(y_fast, y) < 1e-12
 # $dy = du + J_6 \cdots J_1\, du$, and so
 #
 # $$
-# g_u = g_y + J_1^* \cdots J_6^*\, g_y .
+# \operatorname{grad}_u = \operatorname{grad}_y + J_1^* \cdots J_6^*\, \operatorname{grad}_y .
 # $$
 #
 # The order is reversed, each map has its own adjoint, and *the residual adds what went around*.
@@ -136,22 +142,23 @@ assert distance(y_fast, y) < 1e-12
 #
 # | map | its adjoint applied to $g$ |
 # |---|---|
-# | GLU | $\left(\sigma(z^{(2)})\, g,\; z^{(1)} \sigma'(z^{(2)})\, g\right)$ |
-# | dense | $W^\top g$; to $W$: $\sum g a^\top$; to $\beta$: $\sum g$ |
-# | GELU | $\left(\Phi(s) + s\, \varphi(s)\right) g$ |
-# | convolution | correlations of $g$ with $K$ and with $n$ [CONV-3, 4] |
-# | norm | $(h - \overline{h} - \hat n\, \overline{h \hat n}) / r$ |
+# | GLU [ACT-13] | $\left(\sigma(z^{(2)})\, g,\; z^{(1)} \sigma'(z^{(2)})\, g\right)$ |
+# | dense [LINEAR-2, 3, 4] | $W^\top g$; to $W$: $\sum g a^\top$; to $\beta$: $\sum g$ |
+# | GELU [ACT-6] | $\left(\Phi(s) + s\, \varphi(s)\right) g$ |
+# | convolution [CONV-3, 4] | correlations of $g$ with $K$ and with $n$ |
+# | norm [NORM-5] | $r\, (h - \operatorname{mean} h - z\, \operatorname{mean} h z)$ |
 #
-# Here $h = \text{scale} \cdot g$, $\hat n$ is the normalised signal, $r$ the root of the variance
-# that it was divided by, and the bars are means over the features.
+# In the last row $h = \text{scale} \cdot g$, $z = (u - \operatorname{mean} u)\, r$ is the normalised
+# signal, $r$ one over the root of the variance, and the means are over the features.
 #
-# In the SSM the gradient to $K$ goes on to the exponents $\Delta A$ and to $\bar B$, both of which
-# depend on $A$ and $\Delta$. Two paths meet, and their gradients add. Last comes the chain rule of
-# the exponentials [S4D-3]: since $\operatorname{Re} A = -e^{\rho}$ is its own slope,
+# In the SSM the gradient to $K$ goes on to the exponents $dt A$ and to $\bar B$, both of which
+# depend on $A$ and $dt$. Two paths meet, and their gradients add. Last comes the chain rule of
+# the exponentials [S4D-3]: since $\operatorname{Re} A = -e^{\alpha}$ is its own slope,
 #
 # $$
-# g_\rho = \operatorname{Re} A \cdot \operatorname{Re} g_A, \qquad
-# g_\omega = \operatorname{Im} g_A, \qquad g_\ell = \Delta\, g_\Delta .
+# \operatorname{grad}_\alpha = \operatorname{Re} A \cdot \operatorname{Re} \operatorname{grad}_A, \qquad
+# \operatorname{grad}_\omega = \operatorname{Im} \operatorname{grad}_A, \qquad
+# \operatorname{grad}_\delta = dt \cdot \operatorname{grad}_{dt} .
 # $$
 
 
@@ -189,6 +196,7 @@ def block_vjp(saved, g):
 # %%
 report = check_vjp(block_fwd, block_vjp, (u, *args), B=B)
 print(report)
+assert report
 
 # %%
 g = rng.standard_normal(y.shape)
@@ -201,6 +209,8 @@ for name, d in apart.items():
 assert max(apart.values()) < 1e-10
 
 # %% [markdown]
+# ### What goes wrong: two paths, and one of them forgotten
+#
 # A check is worth what it can catch. Forget that the step size acts by two paths, and one argument
 # out of ten says so:
 
@@ -510,38 +520,46 @@ assert found == {0, LAG}
 #
 # ## Exercise 1: another norm
 #
-# RMS norm leaves the mean in: $n = \text{scale} \cdot u / r$ with $r = \sqrt{\overline{u^2} +
-# \varepsilon}$ over the features. Write its adjoint; the one below forgets that $r$ depends on $u$.
+# RMS norm leaves the mean in [NORM-3]: $n = \text{scale} \cdot z$ with $z = u r$ and
+# $r = (\operatorname{mean} u^2 + \varepsilon)^{-1/2}$ over the features. Write its adjoint; `yours`
+# forgets that $r$ depends on $u$.
 
 
 # %%
 def rms_fwd(u, scale):
-    r = np.sqrt(np.mean(u**2, axis=-2, keepdims=True) + 1e-5)
-    return scale[:, None] * u / r, (u, scale, r)
+    r = 1 / np.sqrt(np.mean(u**2, axis=-2, keepdims=True) + 1e-5)
+    return scale[:, None] * u * r, (u, scale, r)
 
 
 def yours(saved, g):
     u, scale, r = saved
-    return scale[:, None] * g / r, np.sum(g * u / r, axis=(0, 2))
+    return scale[:, None] * g * r, np.sum(g * u * r, axis=(0, 2))
 
 
-report = check_vjp(rms_fwd, yours, (rng.standard_normal((2, 3, 5)), rng.standard_normal(3)))
-print("solved" if report else "not yet")
+# %%
+def check(vjp):
+    """Whether the adjoint of RMS norm stands up to finite differences."""
+    args = rng.standard_normal((2, 3, 5)), rng.standard_normal(3)
+    report = check_vjp(rms_fwd, vjp, args)
+    return f"{'solved' if report else 'not yet'}: {report.headline}"
+
+
+print(check(yours))
 
 # %% [markdown]
 # <details>
 # <summary>Solution</summary>
 #
-# From $dr = \overline{u\, du} / r$ comes $g_u = (\hat g - \hat n\, \overline{\hat g \hat n}) / r$
-# with $\hat g = \text{scale} \cdot g$ and $\hat n = u / r$. It is the adjoint of layer norm without
-# the first mean:
+# From $dr = -r^2 \operatorname{mean}(z\, du)$ comes
+# $\operatorname{grad}_u = r\, (h - z \operatorname{mean} h z)$ with $h = \text{scale} \cdot g$. It is the
+# adjoint of layer norm without the first mean [NORM-5]:
 #
 # ```python
 # def yours(saved, g):
 #     u, scale, r = saved
-#     hat_g, hat_n = scale[:, None] * g, u / r
-#     to_u = (hat_g - hat_n * np.mean(hat_g * hat_n, axis=-2, keepdims=True)) / r
-#     return to_u, np.sum(g * hat_n, axis=(0, 2))
+#     h, z = scale[:, None] * g, u * r
+#     to_u = r * (h - z * np.mean(h * z, axis=-2, keepdims=True))
+#     return to_u, np.sum(g * z, axis=(0, 2))
 # ```
 #
 # </details>
@@ -567,15 +585,19 @@ def yours(x, g, keep):
     return g
 
 
-def check_every_second(program):
+# %%
+def check(program):
+    """Whether the bits are the same, and half of the inputs enough."""
     x = rng.standard_normal((2, 32, 64), dtype=np.float32)
     count = []
     same = np.array_equal(program(x, x, lambda a: count.append(1) or a), all_kept(x, x))
-    solved = same and 0 < len(count) <= len(deep) // 2
-    return f"{'solved' if solved else 'not yet'}: {len(count)} inputs kept, same bits: {same}"
+    if not same:
+        return "not yet: other bits than those of all_kept"
+    solved = 0 < len(count) <= len(deep) // 2
+    return f"{'solved' if solved else 'not yet'}: {len(count)} inputs kept for {len(deep)} blocks"
 
 
-print(check_every_second(yours))
+print(check(yours))
 
 # %% [markdown]
 # <details>
@@ -600,3 +622,11 @@ print(check_every_second(yours))
 # inputs and $k$ caches of six signals: least near $k = \sqrt{n/6}$.
 #
 # </details>
+
+# %% [markdown]
+# ## Next
+#
+# This was the last notebook. `ssm-manual train` trains such models on data of your own, and
+# `ssm_manual.layers` are the parts of which this one was made; `docs/models.md` and
+# `docs/training.md` go on from here. And if you have an op of your own: write it, write its vjp,
+# and let `check_vjp` have the last word.
