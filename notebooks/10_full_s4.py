@@ -25,8 +25,8 @@
 # it, and then the gradients of every parameter, which everywhere else are left to automatic
 # differentiation. In the end they are one outer product and two matrix products.
 #
-# Needed from before: conjugates and inner products (notebook 2), the kernel as a convolution and its
-# gradient (notebook 4), the Tustin map (notebook 5), HiPPO's matrices (notebook 9). Labels such as
+# Needed from before: conjugates and inner products (notebook 2), the convolution and its gradient
+# (notebook 4), the Tustin map (notebook 5), HiPPO's matrices (notebook 9). Labels such as
 # [CAUCHY-8] are those of `docs/derivations/cauchy.md`, where all this is done for any rank. Here:
 # rank one, one channel, all $N$ states written out.
 
@@ -289,11 +289,10 @@ for measure in ("legs", "legt", "fout"):
     resolvents = 1 / (S - c * lam[:, None])
     largest = np.abs(c * resolvents).max()
     divisor = 1 + dt / 2 * c * (np.abs(row) ** 2 @ resolvents)  # 1 + c kappa_11
-    print(
-        f"{measure}: largest resolvent {largest:.0f}, least Re(1 + c kappa) {divisor.real.min():.3f}"
-    )
+    least = divisor.real.min()
+    print(f"{measure}: largest resolvent {largest:.0f}, least Re(1 + c kappa) {least:.3f}")
     assert largest <= 1.01 * 2 * L / np.log(2)
-    assert divisor.real.min() >= 1 - 1e-12  # [CAUCHY-11]
+    assert least >= 1 - 1e-12  # [CAUCHY-11]
 
 for measure in ("legs", "legt", "fout"):
     lam, p, b, _ = hippo.dplr(measure, 16)
@@ -617,7 +616,8 @@ print(f"{times['NumPy'] / times['package']:.0f} times")
 # ## Exercise 1: the last node
 #
 # For even $L$ one node is $z = -\varrho$. On the unit circle it is $z = -1$, where $c = 0$. What is
-# $\widehat K(-1)$ then, in terms of $\widehat C$ and $B$ alone? Where did $A$ go? `yours` at present returns zero.
+# $\widehat K(-1)$ then, in terms of $\widehat C$ and $B$ alone? Where did $A$ go? `yours`
+# at present returns zero.
 
 
 # %%

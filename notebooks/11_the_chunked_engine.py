@@ -1137,8 +1137,8 @@ print(check(yours))
 # %% [markdown]
 # ## Exercise 2: half of T is zero
 #
-# The product $UT$ multiplies by the zeros below the diagonal, too, and so does `yours`. Form it with
-# at most three quarters of the multiply-adds. The arrays count.
+# The product $UT$ multiplies by the zeros below the diagonal, too, and so does `yours`. Form it
+# with at most three quarters of the multiply-adds. The arrays count.
 
 
 # %%
@@ -1186,8 +1186,8 @@ print(check(yours))
 #
 # The chain $x_{j+1} = \bar A^{\,Q} x_j + s_j$ has $J$ steps. It can be done in about $\log_2 J$
 # steps on whole arrays, because two steps in a row are again one step, with another pole:
-# $x_{j+2} = \bar A^{\,2Q} x_j + (\bar A^{\,Q} s_j + s_{j+1})$. `yours` takes one step after the other;
-# write it in this way. It begins at rest and gives the states *after* each chunk.
+# $x_{j+2} = \bar A^{\,2Q} x_j + (\bar A^{\,Q} s_j + s_{j+1})$. `yours` takes one step after the
+# other; write it in this way. It begins at rest and gives the states *after* each chunk.
 
 
 # %%

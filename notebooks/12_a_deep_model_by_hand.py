@@ -71,8 +71,8 @@ def distance(a, b):
 # $z^{(1)}$ and $z^{(2)}$ are the two halves of $z$.
 #
 # The SSM is trained by its continuous parameters [S4D-1], so that no step can leave the stable
-# models. It is discretised by zero-order hold [ZOH-1], and its kernel [VAND-1] is convolved with the
-# signal [CONV-1]:
+# models. It is discretised by zero-order hold [ZOH-1], and its kernel [VAND-1] is convolved with
+# the signal [CONV-1]:
 #
 # $$
 # A = -e^{\alpha} + i \omega, \quad dt = e^{\delta}, \quad
@@ -146,18 +146,19 @@ assert distance(y_fast, y) < 1e-12
 # | dense [LINEAR-2, 3, 4] | $W^\top g$; to $W$: $\sum g a^\top$; to $\beta$: $\sum g$ |
 # | GELU [ACT-6] | $\left(\Phi(s) + s\, \varphi(s)\right) g$ |
 # | convolution [CONV-3, 4] | correlations of $g$ with $K$ and with $n$ |
-# | norm [NORM-5] | $r\, (h - \operatorname{mean} h - z\, \operatorname{mean} h z)$ |
+# | norm [NORM-5] | $r\, (h - \operatorname{mean} h - \hat n\, \operatorname{mean} h \hat n)$ |
 #
-# In the last row $h = \text{scale} \cdot g$, $z = (u - \operatorname{mean} u)\, r$ is the normalised
-# signal, $r$ one over the root of the variance, and the means are over the features.
+# In the last row $h = \text{scale} \cdot g$; $\hat n = r\, (u - \operatorname{mean} u)$ is the
+# signal before scale and shift, $r$ one over the root of its variance. The means are over the
+# features.
 #
 # In the SSM the gradient to $K$ goes on to the exponents $dt A$ and to $\bar B$, both of which
 # depend on $A$ and $dt$. Two paths meet, and their gradients add. Last comes the chain rule of
 # the exponentials [S4D-3]: since $\operatorname{Re} A = -e^{\alpha}$ is its own slope,
 #
 # $$
-# \operatorname{grad}_\alpha = \operatorname{Re} A \cdot \operatorname{Re} \operatorname{grad}_A, \qquad
-# \operatorname{grad}_\omega = \operatorname{Im} \operatorname{grad}_A, \qquad
+# \operatorname{grad}_\alpha = \operatorname{Re} A \cdot \operatorname{Re} \operatorname{grad}_A,
+# \qquad \operatorname{grad}_\omega = \operatorname{Im} \operatorname{grad}_A, \qquad
 # \operatorname{grad}_\delta = dt \cdot \operatorname{grad}_{dt} .
 # $$
 
@@ -551,8 +552,8 @@ print(check(yours))
 # <summary>Solution</summary>
 #
 # From $dr = -r^2 \operatorname{mean}(z\, du)$ comes
-# $\operatorname{grad}_u = r\, (h - z \operatorname{mean} h z)$ with $h = \text{scale} \cdot g$. It is the
-# adjoint of layer norm without the first mean [NORM-5]:
+# $\operatorname{grad}_u = r\, (h - z \operatorname{mean} h z)$ with $h = \text{scale} \cdot g$. It is
+# the adjoint of layer norm without the first mean [NORM-5]:
 #
 # ```python
 # def yours(saved, g):
