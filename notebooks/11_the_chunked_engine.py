@@ -1251,6 +1251,6 @@ print(check(yours))
 # %% [markdown]
 # ## Next
 #
-# One layer now runs as fast as we can make it. [Notebook 12](12_a_deep_model_by_hand.ipynb) puts
-# layers on top of each other, with something between them that bends, and goes through all of it by
-# hand, forward and backward.
+# One layer is fast now. [Notebook 12](12_a_deep_model_by_hand.ipynb) puts layers on top of each
+# other, with something between them that bends, and goes through all of it by hand, forward and
+# backward.

@@ -551,9 +551,9 @@ print(check(yours))
 # <details>
 # <summary>Solution</summary>
 #
-# From $dr = -r^2 \operatorname{mean}(z\, du)$ comes
-# $\operatorname{grad}_u = r\, (h - z \operatorname{mean} h z)$ with $h = \text{scale} \cdot g$. It is
-# the adjoint of layer norm without the first mean [NORM-5]:
+# From $dr = -r^2 \operatorname{mean}(z\, du)$ comes, with $h = \text{scale} \cdot g$,
+# $\operatorname{grad}_u = r\, (h - z \operatorname{mean} h z)$. This is the adjoint of layer norm
+# without the first mean [NORM-5]:
 #
 # ```python
 # def yours(saved, g):

@@ -3,14 +3,25 @@
 A failure here means that a `.py` was edited without running it anew (`notebooks/README.md` has the
 command), or that an output tells of the machine on which it was made. Whether the cells still run
 is a matter of ``pytest --nbmake``.
+
+Exercises have one form: a heading, code cells with what the reader is to mend and, in the last of
+them, ``print(check(...))``, which says *not yet* and why, or *solved*; then the solution, folded
+away. As shipped an exercise says *not yet*. Each solution is put in the place of what it mends and
+run, together with those statements of the notebook that the exercise needs.
 """
 
+import ast
+import contextlib
+import io
+import itertools
 import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import jupytext
+import matplotlib as mpl
 import nbformat
 import pytest
 
@@ -107,3 +118,118 @@ def test_the_list_is_complete():
     readme = (FOLDER / "README.md").read_text("utf-8")
     linked = re.findall(r"\]\((\d\d_\w+)\.ipynb\)", readme)
     assert sorted(linked) == STEMS
+
+
+#: A solution, folded away, and the programs in it.
+FOLDED = re.compile(r"^<details>\n<summary>Solution</summary>\n(.*?)^</details>$", re.S | re.M)
+FENCED = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
+
+
+class Exercise(NamedTuple):
+    """Its title, its place among the cells, its cells, and every solution that is given."""
+
+    title: str
+    first: int
+    cells: list
+    solutions: list
+
+
+def exercises(cells):
+    """Every exercise among the cells of a notebook."""
+    headings = [i for i, cell in enumerate(cells) if cell.source.startswith("## ")] + [len(cells)]
+    found = []
+    for i, end in itertools.pairwise(headings):
+        if re.match(r"## Exercise\b", cells[i].source):
+            code = [cell for cell in cells[i:end] if cell.cell_type == "code"]
+            folded = FOLDED.findall("\n".join(c.source for c in cells[i:end] if c not in code))
+            solutions = FENCED.findall("\n".join(folded))
+            found.append(Exercise(cells[i].source.splitlines()[0][3:], i, code, solutions))
+    return found
+
+
+SOLUTIONS = [
+    pytest.param(stem, i, k, id=f"{stem[:2]}-{i + 1}" + "abc"[k])
+    for stem in STEMS
+    for i, one in enumerate(exercises(jupytext.read(FOLDER / f"{stem}.py").cells))
+    for k in range(len(one.solutions))
+]
+
+
+def printed(cell):
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_exercises_as_shipped_are_not_solved(stem):
+    ours = exercises(notebook(stem).cells)
+    assert ours, "a notebook has an exercise"
+    for exercise in ours:
+        assert exercise.solutions, exercise.title
+        assert exercise.cells, exercise.title
+        assert re.search(r"^print\(check\(\w+\)\)$", exercise.cells[-1].source, re.M)
+        said = "".join(map(printed, exercise.cells))
+        assert re.search(r"^not yet: \S", said, re.M), f"{exercise.title}: it said {said!r}"
+        assert "solved" not in said
+
+
+def names_in(node, *kinds):
+    return {
+        name.id
+        for name in ast.walk(node)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, kinds)
+    }
+
+
+def bound(statement):
+    """Names that a statement at the top of a cell binds, or whose values it may change."""
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return {statement.name}
+    names = names_in(statement, ast.Store)
+    for node in ast.walk(statement):
+        if isinstance(node, ast.alias):
+            names.add((node.asname or node.name).split(".")[0])
+        if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            names |= names_in(node.value, ast.Load)
+        if isinstance(node, ast.For) and any(isinstance(n, ast.AugAssign) for n in ast.walk(node)):
+            names |= names_in(node.iter, ast.Load)  # for p in parameters: p += ...
+    return names
+
+
+def program_of(cells, exercise, solution):
+    """The statements before the exercise that it needs, and it with its solution put in place."""
+    mended = ast.parse(solution).body
+    gone = set().union(*map(bound, mended))
+    own = [node for cell in exercise.cells for node in ast.parse(cell.source).body]
+    places = [i for i, node in enumerate(own) if bound(node) & gone]
+    assert places, "a solution mends something of its exercise"
+    own = [node for node in own if not bound(node) & gone]
+    own[places[0] : places[0]] = mended
+    needed = set().union(*(names_in(node, ast.Load) for node in own))
+    earlier = [
+        node
+        for cell in cells[: exercise.first]
+        if cell.cell_type == "code"
+        for node in ast.parse(cell.source).body
+    ]
+    taken = []
+    for node in earlier[::-1]:
+        if bound(node) & needed:
+            needed |= names_in(node, ast.Load)
+            taken.insert(0, node)
+    return taken, own
+
+
+@pytest.mark.parametrize(("stem", "number", "which"), SOLUTIONS)
+def test_solutions_pass_their_own_checks(stem, number, which, monkeypatch):
+    cells = jupytext.read(FOLDER / f"{stem}.py").cells
+    exercise = exercises(cells)[number]
+    before, after = program_of(cells, exercise, exercise.solutions[which])
+    names, said = {"__name__": stem}, io.StringIO()
+    monkeypatch.chdir(FOLDER)
+    with mpl.rc_context(), contextlib.redirect_stdout(said):
+        exec(compile(ast.Module(before, []), stem, "exec"), names)
+        said.truncate(0)
+        exec(compile(ast.Module(after, []), exercise.title, "exec"), names)
+    said = said.getvalue()
+    assert re.search(r"^solved", said.lstrip("\0"), re.M), f"{exercise.title}: it said {said!r}"
+    assert "not yet" not in said
