@@ -12,6 +12,7 @@ run, together with those statements of the notebook that the exercise needs.
 
 import ast
 import contextlib
+import dis
 import io
 import itertools
 import re
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import jupytext
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
@@ -125,6 +127,9 @@ FOLDED = re.compile(r"^<details>\n<summary>Solution</summary>\n(.*?)^</details>$
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
 
 
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
+
+
 class Exercise(NamedTuple):
     """Its title, its place among the cells, its cells, and every solution that is given."""
 
@@ -135,15 +140,15 @@ class Exercise(NamedTuple):
 
 
 def exercises(cells):
-    """Every exercise among the cells of a notebook."""
-    headings = [i for i, cell in enumerate(cells) if cell.source.startswith("## ")] + [len(cells)]
+    """Every exercise among the cells of a notebook: from its heading to the next."""
+    headings = [i for i, cell in enumerate(cells) if re.search(r"^## ", cell.source, re.M)]
     found = []
-    for i, end in itertools.pairwise(headings):
-        if re.match(r"## Exercise\b", cells[i].source):
+    for i, end in itertools.pairwise([*headings, len(cells)]):
+        if title := re.search(r"^## (Exercise\b.*)", cells[i].source, re.M):
             code = [cell for cell in cells[i:end] if cell.cell_type == "code"]
-            folded = FOLDED.findall("\n".join(c.source for c in cells[i:end] if c not in code))
-            solutions = FENCED.findall("\n".join(folded))
-            found.append(Exercise(cells[i].source.splitlines()[0][3:], i, code, solutions))
+            words = "\n".join(c.source for c in cells[i:end] if c.cell_type == "markdown")
+            solutions = FENCED.findall("\n".join(FOLDED.findall(words)))
+            found.append(Exercise(title[1], i, code, solutions))
     return found
 
 
@@ -172,64 +177,90 @@ def test_exercises_as_shipped_are_not_solved(stem):
         assert "solved" not in said
 
 
-def names_in(node, *kinds):
-    return {
-        name.id
-        for name in ast.walk(node)
-        if isinstance(name, ast.Name) and isinstance(name.ctx, kinds)
-    }
+def top_level(cells):
+    """The statements of code cells."""
+    return [n for cell in cells if cell.cell_type == "code" for n in ast.parse(cell.source).body]
 
 
-def bound(statement):
-    """Names that a statement at the top of a cell binds, or whose values it may change."""
-    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
-        return {statement.name}
-    names = names_in(statement, ast.Store)
-    for node in ast.walk(statement):
-        if isinstance(node, ast.alias):
-            names.add((node.asname or node.name).split(".")[0])
-        if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store):
-            names |= names_in(node.value, ast.Load)
-        if isinstance(node, ast.For) and any(isinstance(n, ast.AugAssign) for n in ast.walk(node)):
-            names |= names_in(node.iter, ast.Load)  # for p in parameters: p += ...
+def reads(statement):
+    """Global names that a statement reads, in functions that it defines too."""
+    found, codes = set(), [compile(ast.Module([statement], []), "", "exec")]
+    for code in codes:
+        codes += [item for item in code.co_consts if hasattr(item, "co_code")]
+        steps = dis.get_instructions(code)
+        found |= {one.argval for one in steps if one.opname in ("LOAD_NAME", "LOAD_GLOBAL")}
+    return found
+
+
+def binds(statement):
+    """Global names that a statement binds."""
+    code = compile(ast.Module([statement], []), "", "exec")
+    return {one.argval for one in dis.get_instructions(code) if one.opname == "STORE_NAME"}
+
+
+def changes(statement):
+    """Global names whose values a statement may change in place."""
+    if isinstance(statement, DEFINITIONS):
+        return set()
+    places = [
+        node.value
+        for node in ast.walk(statement)
+        if (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store))
+        or (isinstance(node, ast.Attribute) and node.attr in ("append", "extend", "update"))
+    ]
+    return {node.id for node in places if isinstance(node, ast.Name)}
+
+
+def with_called(names, statements):
+    """``names``, and what is read by the functions among them, and by those, and so on."""
+    functions = {node.name: node for node in statements if isinstance(node, DEFINITIONS)}
+    names, queue = set(names), list(names)
+    for name in queue:
+        if name in functions:
+            queue += reads(functions[name]) - names
+            names |= set(queue)
     return names
 
 
-def program_of(cells, exercise, solution):
-    """The statements before the exercise that it needs, and it with its solution put in place."""
-    mended = ast.parse(solution).body
-    gone = set().union(*map(bound, mended))
-    own = [node for cell in exercise.cells for node in ast.parse(cell.source).body]
-    places = [i for i, node in enumerate(own) if bound(node) & gone]
-    assert places, "a solution mends something of its exercise"
-    own = [node for node in own if not bound(node) & gone]
-    own[places[0] : places[0]] = mended
-    needed = set().union(*(names_in(node, ast.Load) for node in own))
-    earlier = [
-        node
-        for cell in cells[: exercise.first]
-        if cell.cell_type == "code"
-        for node in ast.parse(cell.source).body
-    ]
+def needed_before(statements, mended):
+    """Of the earlier ``statements``, those that the ``mended`` exercise needs."""
+    needed = with_called(set().union(*map(reads, mended)), statements)
     taken = []
-    for node in earlier[::-1]:
-        if bound(node) & needed:
-            needed |= names_in(node, ast.Load)
-            taken.insert(0, node)
-    return taken, own
+    for i in reversed(range(len(statements))):
+        node = statements[i]
+        if (binds(node) | changes(node)) & needed:
+            if not isinstance(node, (ast.For, ast.With, ast.If, ast.AugAssign)):
+                needed -= binds(node)
+            needed |= with_called(reads(node), statements[:i])
+            taken.append(node)
+    return taken[::-1]
+
+
+def mend(statements, solution):
+    """The statements of an exercise with a solution in the place of what it binds."""
+    theirs = ast.parse(solution).body
+    names = set().union(*map(binds, theirs))
+    kept = [node for node in statements if not binds(node) & names]
+    assert len(kept) < len(statements), "a solution binds what its exercise binds"
+    first = next(i for i, node in enumerate(statements) if binds(node) & names)
+    return kept[:first] + theirs + kept[first:]
 
 
 @pytest.mark.parametrize(("stem", "number", "which"), SOLUTIONS)
 def test_solutions_pass_their_own_checks(stem, number, which, monkeypatch):
     cells = jupytext.read(FOLDER / f"{stem}.py").cells
     exercise = exercises(cells)[number]
-    before, after = program_of(cells, exercise, exercise.solutions[which])
+    mended = mend(top_level(exercise.cells), exercise.solutions[which])
+    before = needed_before(top_level(cells[: exercise.first]), mended)
     names, said = {"__name__": stem}, io.StringIO()
     monkeypatch.chdir(FOLDER)
-    with mpl.rc_context(), contextlib.redirect_stdout(said):
-        exec(compile(ast.Module(before, []), stem, "exec"), names)
-        said.truncate(0)
-        exec(compile(ast.Module(after, []), exercise.title, "exec"), names)
+    try:
+        with mpl.rc_context(), contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(ast.Module(before, []), stem, "exec"), names)
+            with contextlib.redirect_stdout(said):
+                exec(compile(ast.Module(mended, []), exercise.title, "exec"), names)
+    finally:
+        plt.close("all")
     said = said.getvalue()
-    assert re.search(r"^solved", said.lstrip("\0"), re.M), f"{exercise.title}: it said {said!r}"
+    assert re.search(r"^solved", said, re.M), f"{exercise.title}: it said {said!r}"
     assert "not yet" not in said
