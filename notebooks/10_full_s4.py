@@ -263,7 +263,7 @@ for damping, colour, label in ((1.0, VERMILION, "unit circle"), (0.5, BLUE, r"$\
 left_ax.plot(poles.real, poles.imag, "x", color="black", label=r"$\lambda$ of FouT")
 left_ax.set(
     xlabel=r"real part of $S/c$ and $\lambda$ (no unit)",
-    ylabel="imaginary part",
+    ylabel="imaginary part (no unit)",
     xlim=(-0.02, 0.05),
     ylim=(-0.1, 2.8),
 )
