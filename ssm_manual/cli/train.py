@@ -63,7 +63,7 @@ class TaskParser(argparse.ArgumentParser):
 
 def add_parser(subparsers):
     """Enter the command into the parser of ``ssm-manual``."""
-    width = max(map(len, TASKS))
+    width = max(map(len, TASKS), default=0)
     listed = "\n".join(f"  {name:{width}}  {entry.summary}" for name, entry in TASKS.items())
     parser = subparsers.add_parser(
         "train",

@@ -1,0 +1,142 @@
+"""Writes the reference pages before Sphinx reads its sources: every public name, every command."""
+
+import argparse
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+
+HERE = pathlib.Path(__file__).parent
+FOLDER = HERE / "reference"
+
+#: Order and headings of the pages; a module belongs to the longest name that it begins with.
+PAGES = {
+    "ssm_manual.ops": "Operators and their gradients",
+    "ssm_manual.layers": "Layers",
+    "ssm_manual.models": "Models",
+    "ssm_manual.training": "Training",
+    "ssm_manual.gradcheck": "Gradient checks",
+    "ssm_manual.hippo": "HiPPO",
+    "ssm_manual.tasks": "Tasks",
+    "ssm_manual.checkpoint": "Checkpoints",
+    "ssm_manual.interop": "PyTorch",
+    "ssm_manual.plots": "Figures",
+    "ssm_manual.reference": "Slow references",
+}
+
+#: Without pages of their own: the command line has one.
+LEFT_OUT = ("ssm_manual.cli", "ssm_manual.data", "ssm_manual.__main__")
+
+
+def modules():
+    """Public modules with public names, by page."""
+    import ssm_manual
+
+    found = {page: [] for page in PAGES}
+    for module in pkgutil.walk_packages(ssm_manual.__path__, "ssm_manual."):
+        name = module.name
+        if any(part.startswith("_") for part in name.split(".")) or name.startswith(LEFT_OUT):
+            continue
+        page = max((p for p in PAGES if (name + ".").startswith(p + ".")), key=len, default=None)
+        if page is None:
+            raise RuntimeError(f"{name} has no page in docs/_reference.py")
+        found[page].append(name)
+    return found
+
+
+def public(module):
+    """Public names that a module defines itself, and not a module below it."""
+    found = []
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        if inspect.ismodule(value):
+            continue
+        if getattr(value, "__module__", module.__name__) == module.__name__:
+            found.append(name)
+    return found
+
+
+def page(title, names):
+    """One page in Markdown."""
+    lines = [f"# {title}", ""]
+    for name in names:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:  # an extra that is not installed
+            lines += [f"## `{name}`", "", f"{error}", ""]
+            continue
+        defined = public(module)
+        lines += [f"## `{name}`", "", "```{eval-rst}", f".. automodule:: {name}"]
+        if defined:
+            lines.append(f"   :members: {', '.join(defined)}")
+        lines += ["```", ""]
+    return "\n".join(lines)
+
+
+def command_line():
+    """The help of every command, as it prints it."""
+    from ssm_manual.cli import build_parser
+
+    parser = build_parser()
+    lines = ["# Command line", "", "```text", parser.format_help().rstrip(), "```", ""]
+    action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for name, command in action.choices.items():
+        lines += [f"## `ssm-manual {name}`", "", "```text", command.format_help().rstrip(), "```", ""]
+        for inner in command._actions:
+            if isinstance(inner, argparse._SubParsersAction):
+                for own, task in inner.choices.items():
+                    lines += [f"### `ssm-manual {name} {own}`", "", "```text"]
+                    lines += [task.format_help().rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
+def write(app=None):
+    """Write all pages; those that have not changed are left alone."""
+    FOLDER.mkdir(exist_ok=True)
+    pages = {"command_line.md": command_line()}
+    for name, names in modules().items():
+        if names:
+            pages[name.rpartition(".")[2] + ".md"] = page(PAGES[name], names)
+    for name, text in pages.items():
+        path = FOLDER / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def literal(lines):
+    """Indented formulas as literal blocks: their line breaks count."""
+    margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
+    found, before = [], ""
+    for i, line in enumerate(lines):
+        indented = line.strip() and len(line) - len(line.lstrip()) >= margin + 4
+        formula = re.search(r" = |<=|->", line) and not line.lstrip().startswith((">>>", "-", "*"))
+        if indented and formula and not before.strip() and i and not in_section(lines[:i], margin):
+            found += ["::", ""]
+        found.append(line)
+        before = line
+    return found
+
+
+def in_section(lines, margin):
+    """Whether a numpydoc section, whose entries are indented, has begun."""
+    return any(set(x.strip()) == {"-"} and len(x.strip()) > 3 for x in lines)
+
+
+def plain(app, what, name, obj, options, lines):
+    """Docstrings are read in a terminal too: |x| is a modulus there, and a heading a heading."""
+    lines[:] = literal(lines)
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            pieces = re.split(r"(``.*?``|`.*?`)", line)
+            pieces[::2] = [piece.replace("|", "\\|") for piece in pieces[::2]]
+            lines[i] = "".join(pieces)
+        if what == "module" and i and line and set(line) == {"-"}:
+            lines[i - 1 : i + 1] = [f".. rubric:: {lines[i - 1]}", ""]
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("builder-inited", write)
+    app.connect("autodoc-process-docstring", plain)
+    return {"parallel_read_safe": True}
