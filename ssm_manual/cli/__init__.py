@@ -11,7 +11,7 @@ import sys
 
 from ssm_manual._version import __version__
 
-COMMANDS = ("denoise", "apply", "regress", "kernels", "gradcheck", "train")
+COMMANDS = ("denoise", "apply", "regress", "kernels", "gradcheck", "train", "vectors")
 
 
 def build_parser():
