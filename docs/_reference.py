@@ -21,6 +21,7 @@ PAGES = {
     "ssm_manual.tasks": "Tasks",
     "ssm_manual.checkpoint": "Checkpoints",
     "ssm_manual.interop": "PyTorch",
+    "ssm_manual.vectors": "Test vectors",
     "ssm_manual.plots": "Figures",
     "ssm_manual.reference": "Slow references",
 }
@@ -104,39 +105,43 @@ def write(app=None):
             path.write_text(text)
 
 
-def literal(lines):
-    """Indented formulas as literal blocks: their line breaks count."""
-    margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
-    found, before = [], ""
-    for i, line in enumerate(lines):
-        indented = line.strip() and len(line) - len(line.lstrip()) >= margin + 4
-        formula = re.search(r" = |<=|->", line) and not line.lstrip().startswith((">>>", "-", "*"))
-        if indented and formula and not before.strip() and i and not in_section(lines[:i], margin):
-            found += ["::", ""]
-        found.append(line)
-        before = line
-    return found
-
-
-def in_section(lines, margin):
-    """Whether a numpydoc section, whose entries are indented, has begun."""
-    return any(set(x.strip()) == {"-"} and len(x.strip()) > 3 for x in lines)
-
-
 def plain(app, what, name, obj, options, lines):
-    """Docstrings are read in a terminal too: |x| is a modulus there, and a heading a heading."""
-    lines[:] = literal(lines)
-    for i, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...")):
-            pieces = re.split(r"(``.*?``|`.*?`)", line)
-            pieces[::2] = [piece.replace("|", "\\|") for piece in pieces[::2]]
-            lines[i] = "".join(pieces)
-        if what == "module" and i and line and set(line) == {"-"}:
-            lines[i - 1 : i + 1] = [f".. rubric:: {lines[i - 1]}", ""]
+    """Docstrings are read in a terminal too. An indented paragraph is a formula there, whose line
+    breaks count; |x| is a modulus, and a heading in a module's docstring a heading.
+    """
+    found, section, before, formula = [], None, "", False
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if underlines(below):
+            section = line.strip()
+            if what == "module":
+                line = f".. rubric:: {line}"
+        elif underlines(line) and what == "module":
+            line = ""
+        prose = what == "module" or section in (None, "Notes")
+        if line.strip() and not line.startswith("    "):
+            formula = line.startswith(".. ") or line.rstrip().endswith("::")
+        elif prose and line.strip() and not before.strip() and not formula:
+            found += ["::", ""]
+            formula = True
+        found.append(line if formula or section == "Examples" else escaped(line))
+        before = line
+    lines[:] = found
+
+
+def underlines(line):
+    """Whether a line underlines a heading."""
+    return len(line) > 2 and set(line.strip()) == {"-"}
+
+
+def escaped(line):
+    """A line in which a bar is a bar, save in code."""
+    pieces = re.split(r"(``.*?``|`.*?`)", line)
+    pieces[::2] = [piece.replace("|", "\\|") for piece in pieces[::2]]
+    return "".join(pieces)
 
 
 def setup(app):
     """Called by Sphinx."""
     app.connect("builder-inited", write)
-    app.connect("autodoc-process-docstring", plain)
+    app.connect("autodoc-process-docstring", plain, priority=400)  # before numpydoc
     return {"parallel_read_safe": True}
