@@ -1,5 +1,5 @@
-"""Sphinx: the whole repository is the source folder, so that links work here as they do in a browser
-of the repository. Build with ``sphinx-build -W --keep-going -b html -c docs . build/site``.
+"""Sphinx: the whole repository is the source folder, so that links work here as they do in a
+browser of the repository. Build with ``sphinx-build -W --keep-going -b html -c docs . build/site``.
 """
 
 import os
@@ -9,7 +9,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.dirname(HERE)]
 os.environ["COLUMNS"] = "90"  # of the help of commands
 
-from ssm_manual._version import __version__
+import _reference  # noqa: E402
+
+from ssm_manual._version import __version__  # noqa: E402
 
 project = "ssm_manual"
 author = "the ssm_manual authors"
@@ -51,4 +53,4 @@ default_role = "literal"
 html_theme = "furo"
 html_title = "ssm_manual"
 html_static_path = []
-autodoc_mock_imports = ["torch"]
+autodoc_mock_imports = _reference.MOCKED

@@ -381,6 +381,46 @@ def test_the_house_is_drawn_as_it_stands():
     assert [d for d in drawn if not any((place / d).exists() for place in places)] == []
 
 
+def test_faults_of_a_site_are_found(tmp_path):
+    """docs/_links.py, which the gate runs over the built site."""
+    spec = importlib.util.spec_from_file_location("_links", ROOT / "docs" / "_links.py")
+    links = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(links)
+    (tmp_path / "a.html").write_text(
+        '<h1 id="here">A</h1><a href="#here">1</a><a href="b.html#there">2</a>'
+        '<a href="https://example.org">3</a><script src="https://example.org/x.js"></script>'
+    )
+    (tmp_path / "b.html").write_text('<img src="c.png"><a href="a.html#elsewhere">4</a>')
+    (tmp_path / "d.css").write_text("@import '//example.org/font.css';")
+    assert list(links.faults(tmp_path)) == [
+        "a.html: b.html#there: no such anchor",
+        "a.html: loads https://example.org/x.js",
+        "b.html: a.html#elsewhere: no such anchor",
+        "b.html: c.png: no such file",
+        "d.css: loads //example.org/font.css",
+    ]
+
+
+def named_tests(text):
+    """(file, function) of every test that a text names, file first on its line."""
+    for line in text.splitlines():
+        file = None
+        for name in re.findall(r"`(test_\w+(?:\.py)?)`", line):
+            if name.endswith(".py"):
+                file = name
+            else:
+                yield file, name
+
+
+def test_the_tests_that_the_errata_name_exist():
+    named = list(named_tests((ROOT / "docs" / "errata.md").read_text("utf-8")))
+    assert len(named) >= 30
+    for file, function in named:
+        assert file, f"{function} stands without its file"
+        text = (ROOT / "tests" / file).read_text("utf-8")
+        assert f"def {function}(" in text, f"{file} has no {function}"
+
+
 # ---------------------------------------------------------------------------------------- importing
 
 IMPORT_EVERYTHING = """

@@ -18,10 +18,10 @@ def diagonal(kind, modes, *, channels=None, dtype="float64"):
     With n = 0, ..., modes - 1 and N = 2 modes, the number of states that they stand for [HIPPO-14]:
 
     ========  ===============================================  =====================================
-    ``legs``  -1/2 + i omega_n, the normal part of ``legs(N)`` B of `dplr`, real and positive
+    ``legs``  -1/2 + i omega_n, normal part of ``legs(N)``     B of `dplr`, real and positive
     ``lin``   -1/2 + i pi n                                    B = 1
     ``inv``   -1/2 + i (N/pi) (N/(2n+1) - 1)                   B = 1
-    ``fout``  -1/2 + i pi n, the normal part of ``fout(N)``    B of `dplr`: 1 but for sqrt(1/2) at 0
+    ``fout``  -1/2 + i pi n, normal part of ``fout(N)``        B of `dplr`: 1 but for sqrt(1/2) at 0
               moved off the imaginary axis
     ``real``  -(n + 1)                                         B = 1
     ``inv2``  -1/2 + i (N/pi) (N/(n+1) - 1)                    B = 1
