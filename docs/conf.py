@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "numpydoc",
     "sphinx-mathjax-offline",
+    "_labels",
     "_reference",
 ]
 include_patterns = [
