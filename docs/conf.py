@@ -50,8 +50,11 @@ myst_dmath_double_inline = True
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 default_role = "literal"
+highlight_language = "text"  # of formulas in docstrings
+smartquotes = False  # "tustin" is a value
 
 html_theme = "furo"
 html_title = "ssm_manual"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 autodoc_mock_imports = _reference.MOCKED
