@@ -49,7 +49,7 @@ myst_dmath_double_inline = True
 
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
-default_role = "literal"
+default_role = "py:obj"  # a link where the name has a page
 highlight_language = "text"  # of formulas in docstrings
 smartquotes = False  # "tustin" is a value
 
