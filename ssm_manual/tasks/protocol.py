@@ -229,8 +229,8 @@ class Settings:
 class Task:
     """One task; a subclass says what is asked and draws the data.
 
-    Class attributes
-    ----------------
+    Attributes
+    ----------
     name, title, summary, description : str
         The name on the command line; a few words; one line; what is asked and the protocol, for
         ``--help``.
