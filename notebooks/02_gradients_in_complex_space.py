@@ -240,7 +240,9 @@ print(f"without the conjugate, {np.mean(~downhill):.0%} of these steps lead uphi
 #   is only one: `(grad_z,)`. Each has the shape and the dtype of its argument. So a real argument
 #   has a real gradient [COMPLEX-4], and what was broadcast is summed [COMPLEX-5]. An argument that
 #   cannot be varied (a length, a name) has the entry None.
-# * Neither function writes into what it was given.
+# * Neither function writes into what it was given, and no output shares its memory with the
+#   residuals: a caller who changes it would spoil the backward pass. Hence a `.copy()` here and
+#   there.
 
 
 # %%
@@ -293,7 +295,8 @@ assert np.isclose(numeric, analytic, rtol=1e-9)
 # where there is only one: `(z,)`. Options of the operator follow as keywords. What comes back is
 # true if every argument passes; printed, it is a table with the worst direction of each, where
 # `error` is the relative difference of `numeric` and `analytic` and may be at most $10^{-7}$
-# [CHECK-6]; `headline` is its first line.
+# [CHECK-6]. Where the output does not depend on an argument, its gradient is zeros of its shape,
+# exactly; anything else is wrong. `headline` is the first line.
 
 # %%
 report = check_vjp(wave_fwd, wave_vjp, args)

@@ -241,7 +241,8 @@ compare("x0", np.conj(A_bar) * lam[0])
 #
 # The six formulas make one vector-Jacobian product. `check_vjp` draws its own random directions and
 # random cotangents; the second call has a cotangent on the last step alone, so that every gradient
-# has to travel all the way.
+# has to travel all the way. (It keeps the last index of the last axis of every output: of $y$ the
+# last sample, of `x_last` the last pole.)
 
 
 # %%
@@ -445,17 +446,26 @@ for position, spoil in ((4, complex_u), (3, unsummed_D), (2, half_C)):
 #
 # 1. **Forward**, as a loop. What goes on beyond the end (here the last state) is an output, and
 #    what comes from before the beginning (`x0`) is an argument; then a sequence may be cut
-#    anywhere.
+#    anywhere. (What is fixed at zero instead is a constant and has no differential: the term of
+#    the first index is left out, and a cut can be seen.)
 # 2. **Differentiate** each line: everything on its right-hand side may change, one term for each.
+#    In a product each factor changes in turn while the others stand still,
+#    $d(r_t u_t) = u_t\, dr_t + r_t\, du_t$, so the way back needs the values of both. What occurs in
+#    several lines collects from all of them.
 # 3. **Insert** into $dL = \sum \langle \text{cotangent}, d\,\text{output} \rangle$, with one
 #    cotangent for every output. Where a line feeds a later one, an adjoint such as $\lambda_t$
-#    collects what comes back from there.
+#    collects what comes back from there. The same holds within a step: give every quantity that is
+#    formed on the way (a filtered input, a sum before it is multiplied) a name and a cotangent of
+#    its own. For $y_t = r_t u_t$, all real, $r_t$ has $e_t u_t$, and this stands wherever $e_t$
+#    stood before.
 # 4. **Read off.** Move every factor to the other side, with its conjugate. Rename the index until
 #    $du_t$, $dC$, ... stand alone: what an output reads at $t - 1$ hears its cotangent at $t + 1$.
 #    Look at the first and the last index by themselves. Sum where a number is shared; take the real
 #    part where it is real.
 # 5. **Check**, with everything random, and complex where it may be, poles of modulus 0.7 to 1,
-#    every axis of another size and longer than 1; then once more with `cotangent="last"`.
+#    every axis of another size and longer than 1; then once more with `cotangent="last"`. Repeat
+#    both with a single sample, where the first and the last index meet; but never with that alone,
+#    for there nothing reads the sample before.
 #
 # The exercises of this notebook and the next ask for it.
 
