@@ -450,8 +450,8 @@ for position, spoil in ((4, complex_u), (3, unsummed_D), (2, half_C)):
 #    the first index is left out, and a cut can be seen.)
 # 2. **Differentiate** each line: everything on its right-hand side may change, one term for each.
 #    In a product each factor changes in turn while the others stand still,
-#    $d(r_t u_t) = u_t\, dr_t + r_t\, du_t$, so the way back needs the values of both. What occurs in
-#    several lines collects from all of them.
+#    $d(r_t u_t) = u_t\, dr_t + r_t\, du_t$, so the way back needs the values of both. What occurs
+#    in several lines collects from all of them.
 # 3. **Insert** into $dL = \sum \langle \text{cotangent}, d\,\text{output} \rangle$, with one
 #    cotangent for every output. Where a line feeds a later one, an adjoint such as $\lambda_t$
 #    collects what comes back from there. The same holds within a step: give every quantity that is
