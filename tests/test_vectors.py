@@ -110,6 +110,9 @@ def test_the_command(tmp_path, capsys):
     ]:
         assert main(["vectors", *argv]) == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["vectors"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: DIR\n")
 
 
 def _values(path):

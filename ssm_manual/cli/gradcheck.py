@@ -37,6 +37,7 @@ examples
   ssm-manual gradcheck --show tustin       analytic and numeric gradient, element by element
   ssm-manual gradcheck --seed 7 --json gradients.json
 
+The first time every op is compiled, which takes some minutes; it is kept for later runs.
 The derivation is in docs/derivations/gradient_checks.md. Your own op is proved with
 ssm_manual.gradcheck.check_vjp; see examples/check_your_own_op.py.
 """

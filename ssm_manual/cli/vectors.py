@@ -15,6 +15,7 @@ examples
   ssm-manual vectors DIR tustin scan mse      these alone
   ssm-manual vectors DIR --seed 7             other numbers
 
+The first time every op is compiled, which takes some minutes; it is kept for later runs.
 examples/port/ has a C99 program that reads such a folder and passes.
 """
 
@@ -29,7 +30,9 @@ def add_parser(subparsers):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="DIR", help="made if there is none")
-    parser.add_argument("names", nargs="*", metavar="OP", help="which ops (default: all)")
+    parser.add_argument(
+        "names", nargs="*", default=[], metavar="OP", help="which ops (default: all)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of all numbers (default 0)"
     )
