@@ -496,6 +496,9 @@ for radius in (0.5, 0.9, 0.99):
             break
     ax.semilogy(np.arange(1, len(errors) + 1), errors, label=f"|A_bar| = {radius}")
     predicted = 2.0**-53 * radius ** -np.arange(1.0, len(errors) + 1)
+    if radius < 0.99:  # where the prediction has risen far above the rounding of each step
+        last = np.array(errors[-20:]) / predicted[-20:]
+        assert np.all((0.02 < last) & (last < 50))
     label = "predicted" if radius == 0.99 else None
     ax.semilogy(np.arange(1, len(errors) + 1), predicted, "--", color="0.5", lw=0.9, label=label)
     print(f"|A_bar| = {radius}: the error reaches 1 after", end=" ")
@@ -798,6 +801,11 @@ for column, radius in enumerate(radii):
         means[:, row, column] = [cosine(a, b).mean() for a, b in zip(cut_short, true)]
 
 memory = 1 / (1 - radii)
+on_line = np.array(
+    [[np.interp(m, horizons, column) for m, column in zip(memory, image.T)] for image in means]
+)
+assert np.all((0.8 < on_line) & (on_line < 0.97))  # along the dashed line
+assert means[1, 0, -1] < 0.25  # one step, the slowest pole, B_bar
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
 for ax, image, name in zip(axes, means, ("A_bar", "B_bar")):
     shown = ax.pcolormesh(
@@ -841,6 +849,8 @@ print(
     end=" ",
 )
 print(f"{means[1][long].mean():.2f} (B_bar)")
+assert means[:, long].min() > 0.98
+assert means[:, short].mean() < 0.6
 
 # %% [markdown]
 # *Mean cosine between the truncated direction and the gradient, for white noise. Along the dashed
@@ -890,6 +900,10 @@ for name, series in zip(("A_bar", "B_bar", "C"), along[1].T):
 share = found[1][:, 1] / found[1][:, 1].sum(axis=1, keepdims=True)
 for name, series in zip(("A_bar", "B_bar", "C"), share.T):
     print(f"{name:5s} share:    " + " ".join(f"{value:+.2f}" for value in series))
+assert np.allclose(along[1][:, 2], 1)  # the direction to C is exact
+assert np.all(along[1][1:, 1] < 0)  # that to B_bar points away
+undone = -share[2, 1] / (share[2, 0] + share[2, 2])  # at epoch 2000
+assert 0.85 < undone < 0.95
 print("sum |e|^2:      " + " ".join(f"{loss:.3f}" for loss in run.losses[epochs]))
 
 # %% [markdown]
@@ -909,6 +923,7 @@ print("sum |e|^2:      " + " ".join(f"{loss:.3f}" for loss in run.losses[epochs]
 # %%
 full = published.run_published(mode="bptt")
 print(f"epoch 9000: one step {run.losses[9000]:.3f}, full BPTT {full.losses[9000]:.3f}")
+assert full.losses[9000] < run.losses[9000]
 
 # %% [markdown]
 # ## Exercise: read before the input acts

@@ -33,6 +33,7 @@ import numpy as np
 
 from ssm_manual import ops, plots, reference
 from ssm_manual.gradcheck import check_vjp
+from ssm_manual.tasks import published
 
 plt.rcParams.update(plots.STYLE)
 rng = np.random.default_rng(5)
@@ -285,6 +286,7 @@ for step in (1e-3, 0.1):
 
 # %%
 poles = -0.5 + 1j * np.pi * 10 ** (2 * np.arange(4) / 3 - 1)  # 1/s
+assert np.allclose(poles, published.long_model().params["A"])
 
 
 def both_gradients(A, B, C, dt, u, target):
@@ -328,12 +330,19 @@ axes[1].axhline(0, color="0.7", linewidth=0.8)
 axes[0].legend()
 plt.show()
 
+measured = {}
 for step in (1e-3, 1e-2, 0.09, 0.1, 0.11):
     t = step * np.arange(500)
     demo = poles, np.ones(4, complex), np.full(4, 0.25 + 0j), step
     true, wrong = both_gradients(*demo, np.sin(2 * t) + np.sin(20 * t), np.sin(2 * t))
-    error, angle = relative(wrong, true), cosine(wrong, true)
+    measured[step] = error, angle = relative(wrong, true), cosine(wrong, true)
     print(f"demonstration, dt = {step:5g} s: {100 * error:6.2f} % off, cosine {angle:+.4f}")
+assert abs(measured[1e-3][0] - 0.007) < 5e-4
+assert 0.24 < measured[0.09][0] < measured[0.11][0] < 0.31
+assert measured[0.1][0] > 1  # further off than zero would be
+assert measured[0.1][1] < 0  # and uphill
+pole_angle = np.angle(ops.discretize.tustin(poles[3], 1.0, 0.1)[0])
+assert abs(pole_angle - 20 * 0.1) < 0.02  # radians a sample: the pole's, and that of sin 20t
 t = 0.1 * np.arange(20)
 short = np.array([-1 + 1.99j, -1 + 2j, -1 + 2.01j, -1 + 5j]), np.ones(4), np.full(4, 0.25 + 0j), 0.1
 true, wrong = both_gradients(*short, np.sin(2 * t) + np.sin(20 * t), np.sin(2 * t))
@@ -493,6 +502,9 @@ figure, ax = plt.subplots(figsize=(7, 3.8))
 for (name, values), style in zip(forms.items(), ("-", "--", "-")):
     errors = np.abs(values - series) / np.abs(series)
     ax.loglog(sizes, np.maximum(errors.max(axis=0), 1e-9), style, label=name)
+    near, far = errors[:, sizes < 1e-3].max(), errors[:, sizes > 1].max()
+    assert far < 1e-5, name  # all are the same formula
+    assert (near < 1e-6) == (name == "the package")
 ax.axhline(2.0**-24, color="0.6", linewidth=0.8)
 ax.annotate(
     "rounding of complex64", (1.1e-5, 2.0**-24), (0, 4), textcoords="offset points", fontsize=8
@@ -513,6 +525,9 @@ print(
     f"at z = -5e-4: closed form {100 * abs(closed - exact) / abs(exact):.0f} % off,"
     f" the package {abs(ours - exact) / abs(exact):.1e}"
 )
+assert np.isclose(exact, reference.discretize.phi1_slope(complex(point)), rtol=1e-9)
+assert 0.3 < abs(closed - exact) / abs(exact) < 1
+assert abs(ours - exact) < 2 * 2.0**-24 * abs(exact)
 
 # %% [markdown]
 # *Largest relative error of $\varphi_1'$ over the left half circle of radius $|z|$, in complex64.
@@ -545,11 +560,9 @@ for name, value in residuals._asdict().items():
 frequencies = np.linspace(0, 400, 81)
 slow = (-1e-4 + 1j * frequencies).astype(np.complex64)
 rounded, _ = ops.discretize.tustin(slow, np.complex64(1), np.float32(1e-3))
-print(
-    f"Re A = -1e-4, dt = 1e-3, float32:"
-    f" {np.sum(np.abs(rounded) >= 1)} of 81 poles have |A_bar| >= 1"
-)
-assert np.any(np.abs(rounded) >= 1)
+moduli = np.abs(rounded.astype(complex))  # in double: a float32 modulus would be rounded itself
+print(f"Re A = -1e-4, dt = 1e-3, float32: {np.sum(moduli >= 1)} of 81 poles have |A_bar| >= 1")
+assert np.any(moduli >= 1)
 assert np.all(np.abs(ops.discretize.tustin(slow.astype(complex), 1.0, 1e-3)[0]) < 1)
 
 # %% [markdown]

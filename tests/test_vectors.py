@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -26,6 +27,10 @@ def folder(tmp_path_factory):
 def test_the_index_names_what_is_there(folder):
     index = json.loads((folder / "index.json").read_text())
     assert [op["op"] for op in index["ops"]] == list(OPS)
+    assert (index["seed"], index["tolerance"]) == (0, vectors.TOLERANCE)
+    told = (folder / "README.md").read_text()
+    assert f"<= {vectors.TOLERANCE:g} norm(a)" in told
+    assert f"error <= {vectors.TOLERANCE:g})" in PORT.read_text().replace("1e-9", "1e-09")
     files = {name for op in index["ops"] for name in op["files"]}
     assert files | {"README.md", "index.json"} == {path.name for path in folder.iterdir()}
     for op in index["ops"]:
@@ -83,7 +88,21 @@ def test_the_gradients_are_those_of_the_op(name, folder):
             grads = dict(zip(pair.arguments, pair.vjp(residuals, given)))
             for argument, grad in part("grad").items():
                 assert np.array_equal(grads[argument], grad)
-            assert part("grad")
+            numbers = {key for key, a in part("in").items() if a.dtype.kind in "fc"}
+            assert set(part("grad")) == numbers, "one gradient for each argument that has one"
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_numbers_are_double_and_cotangents_random(name, folder):
+    """Ones would not see time run backwards, nor real ones a conjugate."""
+    with np.load(folder / f"{name}.npz") as arrays:
+        for key, a in arrays.items():
+            kind = key.split("/")[1]
+            whole = kind == "option" or (kind == "in" and a.dtype.kind not in "fc")
+            assert whole or a.dtype in (np.float64, np.complex128), key
+            if kind == "cotangent":
+                assert np.unique(a).size == a.size, key
+                assert a.dtype.kind == "f" or np.all(a.imag != 0), key
 
 
 def test_nothing_that_fails_its_proof_is_written(tmp_path, monkeypatch):
@@ -102,6 +121,11 @@ def test_the_command(tmp_path, capsys):
     vectors.write(tmp_path / "w", ["mse"], seed=5)
     assert np.array_equal(*(_values(tmp_path / name / "mse.npz") for name in "vw"))
     assert len(first) > 1000
+    vectors.write(tmp_path / "z", ["mse"])
+    with np.load(tmp_path / "v" / "mse.npz") as five, np.load(tmp_path / "z" / "mse.npz") as zero:
+        for key in five:
+            assert "option" in key or not np.array_equal(five[key], zero[key]), key
+    assert json.loads((tmp_path / "v" / "index.json").read_text())["seed"] == 5
     (tmp_path / "file").write_text("")
     for argv, message in [
         (["x", "nothing"], "op is 'nothing'"),
@@ -120,9 +144,11 @@ def _values(path):
         return np.concatenate([a.ravel() for a in arrays.values()])
 
 
-@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
-def test_the_port_in_c_passes_and_a_wrong_one_does_not(folder, tmp_path):
-    def run(source):
+@pytest.fixture
+def run(folder, tmp_path):
+    """Compile a port and run it."""
+
+    def run(source, folder=folder):
         (tmp_path / "port.c").write_text(source)
         flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-pedantic", "-Werror"]
         build = [COMPILER, *flags, "-o", tmp_path / "port", tmp_path / "port.c", "-lm"]
@@ -131,13 +157,40 @@ def test_the_port_in_c_passes_and_a_wrong_one_does_not(folder, tmp_path):
             [tmp_path / "port", folder], capture_output=True, text=True, timeout=60
         )
 
+    return run
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+def test_the_port_in_c_passes_and_a_wrong_one_does_not(run, folder):
     source = PORT.read_text()
     done = run(source)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all pass\n")
-    assert done.stdout.count("cases, worst relative error") == 3
+    for name, line in zip(("tustin", "scan", "mse"), done.stdout.splitlines(), strict=False):
+        with np.load(folder / f"{name}.npz") as arrays:
+            judged = sum("/out/" in key or "/grad/" in key for key in arrays)
+        assert re.match(rf"{name} .* {judged} arrays, worst relative error \d\.\de-1\d$", line)
     forgotten = "lambda *= conj(A.data[a])"
     assert forgotten in source
     done = run(source.replace(forgotten, "lambda *= A.data[a]"))
     assert done.returncode == 1
     assert "grad/A_bar" in done.stdout
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+def test_the_port_asks_for_exact_zeros_and_for_double_precision(run, folder, tmp_path):
+    """A small error against zero passes in no norm; float32 must not be read as bytes."""
+    shutil.copytree(folder, tmp_path / "v")
+    with np.load(folder / "mse.npz") as arrays:
+        one = {key: a for key, a in arrays.items() if key.startswith("0/")}
+    one |= {key: 0 * a for key, a in one.items() if "/cotangent/" in key or "/grad/" in key}
+    np.savez(tmp_path / "v" / "mse.npz", **one)
+    assert run(PORT.read_text(), tmp_path / "v").returncode == 0
+    right = "2 * e / p.size * g.data[0]"
+    assert right in PORT.read_text()
+    done = run(PORT.read_text().replace(right, right + " + 1e-7"), tmp_path / "v")
+    assert "grad/prediction: relative error inf" in done.stdout
+
+    np.savez(tmp_path / "v" / "mse.npz", **{key: a.astype(np.float32) for key, a in one.items()})
+    done = run(PORT.read_text(), tmp_path / "v")
+    assert (done.returncode, "neither double precision" in done.stderr) == (2, True)
