@@ -7,8 +7,6 @@ import pathlib
 import pkgutil
 import re
 
-from sphinx.ext.autodoc.mock import mock
-
 HERE = pathlib.Path(__file__).parent
 FOLDER = HERE / "reference"
 
@@ -52,24 +50,35 @@ def modules():
 
 
 def public(module):
-    """Public names that a module defines itself, and not a module below it."""
+    """Public names of a module: its own, and those of private files that it passes on.
+
+    What another public module defines has its place there.
+    """
+    names = getattr(module, "__all__", None)
+    if names is None:  # as in the slow references: what it defines is public
+        names = [n for n, v in vars(module).items() if not n.startswith("_") and callable(v)]
+        return [n for n in names if getattr(vars(module)[n], "__module__", "") == module.__name__]
     found = []
-    for name in getattr(module, "__all__", ()):
+    for name in names:
         value = getattr(module, name)
         if inspect.ismodule(value):
             continue
-        if getattr(value, "__module__", module.__name__) == module.__name__:
+        home = getattr(value, "__module__", module.__name__)
+        if home == module.__name__ or "._" in home:
             found.append(name)
     return found
 
 
-def page(title, names):
-    """One page in Markdown."""
+def page(title, names, seen):
+    """One page in Markdown; ``seen`` holds what has its place already, and grows."""
+    from sphinx.ext.autodoc.mock import mock
+
     lines = [f"# {title}", ""]
     for name in names:
         with mock(MOCKED):
             module = importlib.import_module(name)
-        defined = public(module)
+        defined = [n for n in public(module) if id(getattr(module, n)) not in seen]
+        seen |= {id(getattr(module, n)) for n in defined if callable(getattr(module, n))}
         lines += [f"## `{name}`", "", "```{eval-rst}", f".. automodule:: {name}"]
         if defined:
             lines.append(f"   :members: {', '.join(defined)}")
@@ -98,10 +107,10 @@ def command_line():
 def write(app=None):
     """Write all pages; those that have not changed are left alone."""
     FOLDER.mkdir(exist_ok=True)
-    pages = {"command_line.md": command_line()}
+    pages, seen = {"command_line.md": command_line()}, set()
     for name, names in modules().items():
         if names:
-            pages[name.rpartition(".")[2] + ".md"] = page(PAGES[name], names)
+            pages[name.rpartition(".")[2] + ".md"] = page(PAGES[name], names, seen)
     for name, text in pages.items():
         path = FOLDER / name
         if not path.exists() or path.read_text() != text:

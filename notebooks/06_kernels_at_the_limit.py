@@ -201,6 +201,12 @@ print(f"one complex product errs by {step:.2f} units (rms), at most {max(singles
 with mpmath.workdps(40):
     deltas = [2.0**53 * float(abs(np.log(a) - mpmath.log(mpmath.mpc(a)))) for a in poles]
 print(f"one logarithm errs by {np.sqrt(np.mean(np.square(deltas))):.2f} units of 1 (rms)")
+products, draws = [], np.random.default_rng(1).integers(1, 10**6, 24 * 40)
+for a, t in zip(np.log(np.repeat(poles, 40)), draws):
+    exact = Fraction(int(t)) * Fraction(a.real), Fraction(int(t)) * Fraction(a.imag)
+    products.append(units([int(t) * a], [exact])[0])
+print(f"t times a logarithm errs by {np.sqrt(np.mean(np.square(products))):.2f} units (rms)")
+assert abs(np.sqrt(np.mean(np.square(products))) - 0.42) < 0.04
 later = 0.42 * np.abs(np.log(poles))  # product and sum, for each t
 rate = np.sqrt(np.mean(np.square(deltas) + 2 * later**2))
 
@@ -529,6 +535,7 @@ for name, error in errors.items():
     print(f"{name:24}", *largest, sep="")
 assert errors["anchored, ours"].max() <= 2 + 5**0.5 + 0.01
 assert errors["anchored, the package"].max() <= 2 + 5**0.5 + 0.01  # 3 where sums are fused
+assert errors["anchors in plain double"][far < 64].max() < 10  # nothing is seen in a block
 assert errors["anchors in plain double"][far <= 10**6].max() > 100 * (2 + 5**0.5)
 
 # %%

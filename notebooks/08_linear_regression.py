@@ -276,20 +276,21 @@ history = table_model.fit(X, y, epochs=60, rate=rate, updates="full_batch", path
 best = LinearRegression.least_squares(X, y)
 away = (history.path - np.append(best.params["weights"], best.params["bias"])) @ direction
 
+steps = np.arange(len(away))
+predicted = away[0] * (1 - rate * curvature) ** steps[:, None]
 figure, ax = plt.subplots(figsize=(6.8, 3.8))
 for i in (0, 1, 2):
     (drawn,) = ax.semilogy(np.abs(away[:, i]), "o", markersize=3)
-    steps = np.arange(len(away))
     ax.semilogy(
         steps,
-        np.abs(away[0, i]) * (1 - rate * curvature[i]) ** steps,
+        np.abs(predicted[:, i]),
         color=drawn.get_color(),
         label=f"λ = {curvature[i]:.3f}: factor {1 - rate * curvature[i]:.3f}",
     )
 ax.set(xlabel="epoch", ylabel="distance from the minimum (no unit)", ylim=(1e-9, 10))
 ax.legend()
 plt.show()
-assert np.allclose(away[30, :2], away[0, :2] * (1 - rate * curvature[:2]) ** 30, rtol=1e-9)
+assert np.allclose(away[:31, :2], predicted[:31, :2], rtol=1e-9)
 H, theta = wide.T @ wide / 50, rng.standard_normal(4)
 minimum = np.append(best.params["weights"], best.params["bias"])
 _, slopes = LinearRegression(theta[:3], theta[3]).loss_and_grads(X, y)

@@ -291,6 +291,9 @@ for measure in ("legs", "legt", "fout"):
     divisor = 1 + dt / 2 * c * (np.abs(row) ** 2 @ resolvents)  # 1 + c kappa_11
     least = divisor.real.min()
     print(f"{measure}: largest resolvent {largest:.0f}, least Re(1 + c kappa) {least:.3f}")
+    dense = S[17] * np.eye(16) - c[17] * (np.diag(lam) - dt / 2 * np.outer(row, row.conj()))
+    ratio = np.linalg.det(dense) / np.prod(S[17] - c[17] * lam)  # the same number, by determinants
+    assert np.isclose(divisor[17], ratio, rtol=1e-10)
     assert largest <= 1.01 * 2 * L / np.log(2)
     assert least >= 1 - 1e-12  # [CAUCHY-11]
 

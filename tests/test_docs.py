@@ -27,6 +27,8 @@ OPTIONAL = () if importlib.util.find_spec("torch") else ("ssm_manual.interop.tor
 ROOT = Path(__file__).resolve().parent.parent
 DERIVATIONS = sorted((ROOT / "docs" / "derivations").glob("*.md"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("benchmarks", "examples", "notebooks", "tests")
+READMES = sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))
 
 # ------------------------------------------------------------------------------------------ labels
 
@@ -64,9 +66,12 @@ def sources():
         ("examples", "*.py"),
         ("notebooks", "*.py"),
         ("docs", "*.md"),
+        ("docs", "*.py"),
+        ("examples", "*.c"),
     ]:
         yield from (path for path in sorted((ROOT / folder).rglob(pattern)) if path != this)
-    yield from (path for path in [ROOT / "README.md", ROOT / "CHANGELOG.md"] if path.exists())
+    yield from (page for page in sorted(ROOT.glob("*.md")) if page.name != "CONTRIBUTING.md")
+    yield from READMES
 
 
 def definitions():
@@ -321,7 +326,7 @@ def broken_links(page):
             yield f"{link}: no such heading"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_resolve(page):
     assert list(broken_links(page)) == []
 
@@ -392,13 +397,42 @@ def test_faults_of_a_site_are_found(tmp_path):
     )
     (tmp_path / "b.html").write_text('<img src="c.png"><a href="a.html#elsewhere">4</a>')
     (tmp_path / "d.css").write_text("@import '//example.org/font.css';")
+    far = "https://example.org"
+    (tmp_path / "e.html").write_text(
+        f'<style>@import "{far}/1";</style><p style="background: url({far}/2)">url(//text)</p>'
+        f'<video src="{far}/3" poster="{far}/4"></video><object data="{far}/5"></object>'
+        f'<img srcset="a.html 1x, {far}/6 2x"><svg><image xlink:href="{far}/7"/></svg>'
+        f'<link rel="preconnect" href="{far}/8"><link rel="canonical" href="{far}/page">'
+    )
     assert list(links.faults(tmp_path)) == [
         "a.html: b.html#there: no such anchor",
         "a.html: loads https://example.org/x.js",
         "b.html: a.html#elsewhere: no such anchor",
         "b.html: c.png: no such file",
+        *(f"e.html: loads {far}/{i}" for i in range(1, 9)),
         "d.css: loads //example.org/font.css",
     ]
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    """docs/_reference.py: also what comes from private files, and modules without ``__all__``."""
+    spec = importlib.util.spec_from_file_location("_reference", ROOT / "docs" / "_reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    listed = set()
+    for names in reference.modules().values():
+        for name in set(names) - set(OPTIONAL):
+            module = importlib.import_module(name)
+            listed |= {id(getattr(module, own)) for own in reference.public(module)}
+    missing = [
+        name
+        for name, value in public_objects()
+        if not name.startswith(reference.LEFT_OUT)
+        and name.rpartition(".")[0] in sys.modules  # methods stand with their class
+        and id(value) not in listed
+    ]
+    assert missing == []
+    assert len(listed) > 200
 
 
 def named_tests(text):
