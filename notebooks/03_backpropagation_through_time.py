@@ -498,7 +498,7 @@ for radius in (0.5, 0.9, 0.99):
     predicted = 2.0**-53 * radius ** -np.arange(1.0, len(errors) + 1)
     if radius < 0.99:  # where the prediction has risen far above the rounding of each step
         last = np.array(errors[-20:]) / predicted[-20:]
-        assert np.all((0.02 < last) & (last < 50))
+        assert np.all((last > 0.02) & (last < 50))
     label = "predicted" if radius == 0.99 else None
     ax.semilogy(np.arange(1, len(errors) + 1), predicted, "--", color="0.5", lw=0.9, label=label)
     print(f"|A_bar| = {radius}: the error reaches 1 after", end=" ")
@@ -804,7 +804,7 @@ memory = 1 / (1 - radii)
 on_line = np.array(
     [[np.interp(m, horizons, column) for m, column in zip(memory, image.T)] for image in means]
 )
-assert np.all((0.8 < on_line) & (on_line < 0.97))  # along the dashed line
+assert np.all((on_line > 0.8) & (on_line < 0.97))  # along the dashed line
 assert means[1, 0, -1] < 0.25  # one step, the slowest pole, B_bar
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
 for ax, image, name in zip(axes, means, ("A_bar", "B_bar")):
