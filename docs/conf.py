@@ -52,6 +52,7 @@ numpydoc_show_class_members = False
 default_role = "py:obj"  # a link where the name has a page
 highlight_language = "text"  # of formulas in docstrings
 smartquotes = False  # "tustin" is a value
+mathjax3_config = {"chtml": {"scale": 0.92}}  # letters as tall as those of the text beside them
 
 html_theme = "furo"
 html_title = "ssm_manual"
