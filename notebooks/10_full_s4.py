@@ -59,9 +59,12 @@ def distance(a, b):
 # ## The equation, and the reference
 #
 # $$
-# K_l = C \bar A^{\,l} \bar B, \qquad
+# \begin{gathered}
+# K_l = C \bar A^{\,l} \bar B, \qquad A = \Lambda - P Q^* , \\
 # \bar A = (I - \tfrac{dt}{2} A)^{-1} (I + \tfrac{dt}{2} A), \quad
-# \bar B = (I - \tfrac{dt}{2} A)^{-1}\, dt\, B, \qquad A = \Lambda - P Q^* . \qquad\text{[CAUCHY-1]}
+# \bar B = (I - \tfrac{dt}{2} A)^{-1}\, dt\, B .
+# \end{gathered}
+# \qquad\text{[CAUCHY-1]}
 # $$
 #
 # Seconds first: $\lambda = \frac{dt}{2}\Lambda$, $p = \frac{dt}{2} P$, $b = \frac{dt}{2} B$ and $a
@@ -170,9 +173,12 @@ plt.show()
 # Write $z = e^{-\zeta}$. Put the bilinear map into the resolvent, multiply by $I - a$:
 #
 # $$
+# \begin{gathered}
 # (I - \bar A z)^{-1} \bar B = \left( (1-z) I - (1+z) a \right)^{-1} 2 b
-# = e^{\zeta/2} (S - c\, a)^{-1} b, \qquad
-# S = \sinh \tfrac{\zeta}{2}, \quad c = \cosh \tfrac{\zeta}{2} . \qquad\text{[CAUCHY-5]}
+# = e^{\zeta/2} (S - c\, a)^{-1} b, \\
+# S = \sinh \tfrac{\zeta}{2}, \quad c = \cosh \tfrac{\zeta}{2} .
+# \end{gathered}
+# \qquad\text{[CAUCHY-5]}
 # $$
 #
 # The discrete $\bar A$ is gone. The usual form divides by $1 + z$ and needs an epsilon at $z = -1$.
@@ -350,9 +356,11 @@ assert abs(wrong / left - 1) > 0.1
 # quotient rule reads
 #
 # $$
+# \begin{gathered}
 # dh = d\kappa_{00} - \xi\, d\kappa_{01} - \eta\, d\kappa_{10} + \eta \xi\, d\kappa_{11}
-# = \sum_{ab} \hat\ell_a\, \hat\rho_b\, d\kappa_{ab}, \qquad
+# = \sum_{ab} \hat\ell_a\, \hat\rho_b\, d\kappa_{ab}, \\
 # \hat\ell = (1, -\eta), \; \hat\rho = (1, -\xi) .
+# \end{gathered}
 # \qquad\text{[CAUCHY-13, 14]}
 # $$
 #

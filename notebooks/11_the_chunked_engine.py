@@ -150,11 +150,13 @@ assert np.allclose(after, x_scan)
 # with the tables
 #
 # $$
-# T_{pq} = \begin{cases} K_{q-p} + D\, \delta_{pq} & p \le q \\ 0 & p > q \end{cases}, \qquad
+# \begin{gathered}
+# T_{pq} = \begin{cases} K_{q-p} + D\, \delta_{pq} & p \le q \\ 0 & p > q \end{cases}, \\
 # W = \begin{bmatrix} \operatorname{Re} w \\ -\operatorname{Im} w \end{bmatrix},
 # \; w_{nq} = 2 C_n \bar A_n^{\,q+1}, \qquad
 # V = \begin{bmatrix} \operatorname{Re} v & \operatorname{Im} v \end{bmatrix},
 # \; v_{qn} = \bar A_n^{\,Q-1-q} \bar B_n .
+# \end{gathered}
 # $$
 #
 # The minus in $W$ is that of $\operatorname{Re}(w x) = \operatorname{Re} w \operatorname{Re} x -
