@@ -180,9 +180,13 @@ for t in (0, 5, L - 1):
 # What is *new* at step $t$ is $q_t = x_{t-1}\, d\bar A + u_t\, d\bar B + \bar B\, du_t$, and its
 # effect on the loss is $\langle \lambda_t, q_t \rangle$. Together with what enters $y_t$ directly,
 #
-# $$dL = \sum_t \langle \lambda_t, x_{t-1}\, d\bar A + u_t\, d\bar B + \bar B\, du_t \rangle
-# + \sum_t \Big\langle e_t, \sum_n x_{t,n}\, dC_n + u_t\, dD + D\, du_t \Big\rangle
-# + \langle \overline{\bar A} \lambda_0, dx_{-1} \rangle .$$
+# $$
+# \begin{aligned}
+# dL = {} & \sum_t \langle \lambda_t, x_{t-1}\, d\bar A + u_t\, d\bar B + \bar B\, du_t \rangle
+# + \langle \overline{\bar A} \lambda_0, dx_{-1} \rangle \\
+# & + \sum_t \Big\langle e_t, \sum_n x_{t,n}\, dC_n + u_t\, dD + D\, du_t \Big\rangle .
+# \end{aligned}
+# $$
 #
 # We read off one gradient after the other; each factor that changes sides takes a conjugate. Beside
 # each we put `numeric_gradient`: five-point differences, real and imaginary part by turns.
@@ -357,17 +361,17 @@ def real_vjp(residuals, grad_out):
     length = u.shape[-1]
     grad_A_bar, grad_B_bar, grad_C = np.zeros((3, *C.shape), complex)
     grad_u = D[:, None] * e
-    lam = 0
+    handed_back = g.copy()  # to x_t from what comes after sample t: at the end, from outside
     for t in range(length - 1, -1, -1):
         e_t, u_t = e[:, :, t, None], u[:, :, t, None]  # one more axis, for the poles
-        s = 2 * np.conj(C) * e_t + (g if t == length - 1 else 0)
-        lam = s + np.conj(A_bar) * lam
+        lam = 2 * np.conj(C) * e_t + handed_back
+        handed_back = np.conj(A_bar) * lam
         grad_A_bar += np.sum(lam * np.conj(x[t]), axis=0)  # axis 0 is the batch
         grad_B_bar += np.sum(lam * u_t, axis=0)
         grad_C += np.sum(2 * e_t * np.conj(x[t + 1]), axis=0)
         grad_u[:, :, t] += np.sum(np.conj(B_bar) * lam, axis=-1).real
     grad_D = np.sum(e * u, axis=(0, 2))
-    return grad_A_bar, grad_B_bar, grad_C, grad_D, grad_u, np.conj(A_bar) * lam
+    return grad_A_bar, grad_B_bar, grad_C, grad_D, grad_u, handed_back
 
 
 draw = np.random.default_rng(33)
@@ -518,8 +522,13 @@ plt.show()
 # So we keep one state in every $Q = 64$ and recompute the others *forwards*, which is stable and
 # gives the same bits again:
 #
-# $$\text{save } x_{jQ-1}; \quad \text{per block, last one first: recompute by [SCAN-1],
-# then run [SCAN-4] over it.} \qquad\text{[SCAN-12]}$$
+# $$
+# \begin{gathered}
+# \text{save } x_{jQ-1}; \\
+# \text{per block, last one first: recompute by [SCAN-1], then run [SCAN-4] over it.}
+# \end{gathered}
+# \qquad\text{[SCAN-12]}
+# $$
 #
 # The price is one forward recurrence more, about a third of the backward pass; the memory is 1/64.
 
@@ -829,7 +838,7 @@ plt.show()
 # %%
 for radius in (0.5, 0.9, 0.99):
     column = np.argmin(np.abs(radii - radius))
-    print(f"|A_bar| = {radii[column]:.3f}, direction to A_bar and B_bar:", end=" ")
+    print(f"|A_bar| = {radii[column]:.3f}, A_bar and B_bar:", end=" ")
     print(
         ", ".join(
             f"k {k}: {means[0, r, column]:.2f} {means[1, r, column]:.2f}"

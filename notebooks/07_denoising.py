@@ -471,7 +471,7 @@ for lookahead in (0, 8):
     }
     for name, (mean, causal, settings) in sorted(table.items(), key=lambda item: -item[1][0]):
         kind = "causal" if causal else "sees all"
-        print(f"  {mean:5.2f} dB  {kind:9s} {name:25s} {settings}")
+        print(f"  {mean:5.2f} dB  {kind:9s} {name:27s} {settings}")
     print(f"  training took {np.mean([r.training_seconds for r in found]):.2f} s a model\n")
 
 # %%
