@@ -366,6 +366,12 @@ def test_an_op_without_residuals_is_named():
         check_vjp(lambda x: x * 2, lambda x, g: (2 * g,), (np.ones(3),))
 
 
+@pytest.mark.parametrize("out", [[1.0, 2.0], [np.ones(3), np.ones(2)]])
+def test_a_list_of_outputs_is_named(out):
+    with pytest.raises(ValueError, match="out is a list of length 2; it must be .* a tuple"):
+        check_vjp(lambda x: (out, x), lambda x, g: (x,), (np.ones(3),))
+
+
 def test_reports_read_well(pole_args):
     good = check_vjp(kernel_fwd, kernel_vjp, pole_args, length=5)
     assert bool(good)

@@ -56,6 +56,11 @@ def call_fwd(op_fwd, args, options):
         raise ValueError(
             f"op_fwd returned {_validate.show(result)}; it must return (out, residuals)"
         )
+    if isinstance(result[0], list):
+        raise ValueError(
+            f"out is a list of length {len(result[0])}; it must be an array, a number or, of "
+            "several outputs, a tuple"
+        )
     return result
 
 

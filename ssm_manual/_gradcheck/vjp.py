@@ -90,7 +90,8 @@ def check_vjp(
     ------
     ValueError
         If an argument is in single precision, not finite or of a type that cannot be
-        differentiated, if none of them can, or if ``op_fwd`` does not return a pair.
+        differentiated, if none of them can, or if ``op_fwd`` does not return a pair, its outputs
+        being no list.
 
     Notes
     -----
