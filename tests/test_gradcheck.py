@@ -368,7 +368,7 @@ def test_an_op_without_residuals_is_named():
 
 @pytest.mark.parametrize("out", [[1.0, 2.0], [np.ones(3), np.ones(2)]])
 def test_a_list_of_outputs_is_named(out):
-    with pytest.raises(ValueError, match="out is a list of length 2; it must be .* a tuple"):
+    with pytest.raises(ValueError, match=r"out is a list of length 2; it must be .* a tuple"):
         check_vjp(lambda x: (out, x), lambda x, g: (x,), (np.ones(3),))
 
 
