@@ -41,7 +41,8 @@ def link(app, doctree, docname):
                 continue
             uri = app.builder.get_relative_uri(docname, pages[cited[1]]) + "#" + anchor(cited[1])
             pieces += [nodes.Text(text[last : cited.start()])]
-            pieces += [nodes.reference("", cited[0], internal=True, refuri=uri)]
+            link_to = nodes.reference("", cited[0], internal=True, refuri=uri, classes=["label"])
+            pieces += [link_to]
             last = cited.end()
         if pieces:
             parent.replace(text, [*pieces, nodes.Text(text[last:])])

@@ -43,6 +43,7 @@ exclude_patterns = ["build/**", ".venv/**", "**/.ipynb_checkpoints"]
 
 # notebooks are run by the test suite; here their stored outputs are shown
 nb_execution_mode = "off"
+nb_merge_streams = True  # what a cell prints is one box, however it arrived
 myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
