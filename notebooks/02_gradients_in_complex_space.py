@@ -24,8 +24,9 @@
 # out, watch the check fail, and find out why so many programs never noticed.
 #
 # Needed here: partial derivatives, complex numbers, NumPy. Of notebook 1 we use no more than that a
-# pole is a complex number. Labels such as [COMPLEX-6] name equations in
-# `docs/derivations/complex_gradients.md`, where each step is written out.
+# pole is a complex number. Labels such as [COMPLEX-6] name equations of
+# [Gradients of complex parameters](../docs/derivations/complex_gradients.md), where each step is
+# written out.
 
 # %%
 import time

@@ -25,8 +25,8 @@
 # $\langle a, b \rangle = \operatorname{Re} \sum \overline a\, b$ with
 # $dL = \langle \operatorname{grad}_z, dz \rangle$ [COMPLEX-2], the conjugate of a factor that
 # changes sides, and the contract of a forward function and its vjp. Labels such as [SCAN-4] are
-# those of `docs/derivations/scan.md` and `docs/derivations/truncation.md`, where each step is
-# written out.
+# those of [The scan](../docs/derivations/scan.md) and
+# [Truncated directions](../docs/derivations/truncation.md), where each step is written out.
 
 # %%
 import time

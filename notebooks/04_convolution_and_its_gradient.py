@@ -23,8 +23,9 @@
 # is, the gradient that back-propagation through time finds on a quite different path.
 #
 # We need the kernel of notebook 1, the inner product and the conjugates of notebook 2, and, towards
-# the end, the adjoint recursion of notebook 3. Labels such as [CONV-3] name equations in
-# `docs/derivations/convolution.md` and `kernels.md`.
+# the end, the adjoint recursion of notebook 3. Labels such as [CONV-3] name equations of
+# [Causal convolution](../docs/derivations/convolution.md) and
+# [The kernel of one pole](../docs/derivations/kernels.md).
 
 # %%
 import time

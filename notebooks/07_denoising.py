@@ -22,7 +22,8 @@
 # taking noise off an electrocardiogram, and compare it with what a person would use instead.
 #
 # Needed from before: the gradients of notebook 3, and for one run Tustin's map of notebook 5.
-# Labels such as [SCAN-5] and [TRUNC-4] are those of `docs/derivations`.
+# Labels such as [SCAN-5] and [TRUNC-4] are those of
+# [the derivations](../docs/README.md#derivations).
 
 # %%
 import io

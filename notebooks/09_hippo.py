@@ -24,7 +24,8 @@
 #
 # Needed from before: what a state-space model is and its kernel (notebook 1), and how `dt` takes
 # $A$ and $B$ to a recurrence (notebook 5). There are no gradients here: all of this happens once,
-# before training begins. Labels such as [HIPPO-3] are those of `docs/derivations/hippo.md`.
+# before training begins. Labels such as [HIPPO-3] are those of
+# [HiPPO](../docs/derivations/hippo.md).
 
 # %%
 import itertools

@@ -27,8 +27,9 @@
 #
 # Needed from before: conjugates and inner products (notebook 2), the convolution and its gradient
 # (notebook 4), the Tustin map (notebook 5), HiPPO's matrices (notebook 9). Labels such as
-# [CAUCHY-8] are those of `docs/derivations/cauchy.md`, where all this is done for any rank. Here:
-# rank one, one channel, all $N$ states written out.
+# [CAUCHY-8] are those of
+# [The kernel of a diagonal plus low-rank system](../docs/derivations/cauchy.md), where all this is
+# done for any rank. Here: rank one, one channel, all $N$ states written out.
 
 # %%
 import time

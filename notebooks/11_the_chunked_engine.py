@@ -32,7 +32,7 @@
 #
 # Needed from before: conjugates and inner products (notebook 2), the recurrence and its adjoint
 # (notebook 3), the kernel, its moments and the convolution as a matrix (notebook 4). Labels such as
-# [CHUNK-3] are those of `docs/derivations/chunked.md`.
+# [CHUNK-3] are those of [Chunks](../docs/derivations/chunked.md).
 
 # %%
 import time

@@ -24,8 +24,9 @@
 #
 # Needed from before: the convolution and its adjoint (notebook 4), the way back from discrete to
 # continuous parameters (notebook 5; here by zero-order hold), where the poles begin (notebook 9).
-# Labels such as [S4D-3] are those of `docs/derivations`; the block is that of Gu, Gupta, Goel and
-# Ré (2022), *On the parameterization and initialization of diagonal state space models*, section 5.
+# Labels such as [S4D-3] are those of [the derivations](../docs/README.md#derivations); the block is
+# that of Gu, Gupta, Goel and Ré (2022), *On the parameterization and initialization of diagonal
+# state space models*, section 5.
 
 # %%
 import copy
