@@ -27,8 +27,9 @@
 # rounding.
 #
 # Needed: calculus, complex numbers and NumPy; nothing of state-space models. Labels such as
-# [SCAN-1] name equations that are derived line by line in `docs/derivations`. Each displayed
-# formula is followed by a cell that checks it.
+# [SCAN-1] name equations that are derived line by line in
+# [the derivations](../docs/README.md#derivations). Each displayed formula is followed by a cell
+# that checks it.
 
 # %%
 import time
@@ -176,7 +177,7 @@ for ax, pole in ((left, A), (right, A_bar)):
 left.set(xlim=(-130, 12), ylim=(-75, 75), xlabel="Re A (1/s)", ylabel="Im A (1/s)")
 left.set_title("continuous: stable on the left")
 left.legend(loc="lower left", facecolor="white", framealpha=1, frameon=True)
-right.set(aspect="equal", xlabel=r"Re $\bar A$", ylabel=r"Im $\bar A$")
+right.set(aspect="equal", xlabel=r"Re $\bar A$ (no unit)", ylabel=r"Im $\bar A$ (no unit)")
 right.set_title("discrete: stable inside the circle")
 right.legend(title="Re A (1/s)", loc="center left", bbox_to_anchor=(1.0, 0.5))
 plt.show()
@@ -251,7 +252,8 @@ left.plot(states.real, states.imag, ".-", lw=0.7, ms=5)
 left.plot(1, 0, "o", color=VERMILION, ms=7)
 left.text(1.08, -0.05, "t = 0", color=VERMILION)
 left.set(xlim=(-1.1, 1.55))
-left.set(aspect="equal", xlabel=r"Re $\bar A^t$", ylabel=r"Im $\bar A^t$", title="turn and shrink")
+left.set(aspect="equal", title="turn and shrink")
+left.set(xlabel=r"Re $\bar A^t$ (no unit)", ylabel=r"Im $\bar A^t$ (no unit)")
 right.plot(seconds, 1000 * one_pole * dt, color=GREY, lw=2.5, label="the spring, times dt")
 right.plot(dt * np.arange(L), 1000 * K, ".", color=BLUE, ms=6, label=r"kernel $K_t$")
 right.axhline(0, color="black", lw=0.6)
@@ -549,7 +551,9 @@ for method in ("naive", "recursive", "log"):
 # \frac{\Delta K_t}{K_t} \approx t \cdot \varepsilon\, |\log \bar A| .
 # $$
 #
-# We take a pole that hardly decays and compare with 60 digits.
+# This is an order of magnitude and no bound: how far the logarithm of one pole is off is a matter
+# of luck, and the product $t \log \bar A$ and the sum round as well. We take a pole that hardly
+# decays and compare with 60 digits.
 
 # %%
 slow_decay, weight = 0.9999995 * np.exp(2.3j), 0.6 - 0.7j

@@ -31,7 +31,8 @@
 #
 # Needed from before: what a pole and its kernel are (notebook 1). The kernel's gradient, [KERNEL-5]
 # to [KERNEL-8], is that of notebook 4, whichever program computes the kernel. Labels are those of
-# `docs/derivations/kernels.md` and `precise_kernels.md`.
+# [The kernel of one pole](../docs/derivations/kernels.md) and
+# [Kernels that do not drift](../docs/derivations/precise_kernels.md).
 
 # %%
 import cmath
@@ -232,8 +233,9 @@ assert 0.5 < drift["log_space"][-1] / (rate * 1e6) < 2
 fig, ax = plt.subplots(figsize=(8, 4.2))
 ax.loglog(places, rate * places, color=GREY, lw=1.2, ls="--")
 ax.loglog(places, step * np.sqrt(places), color=GREY, lw=1.2, ls=":")
-for (name, error), marker in zip(drift.items(), ("s", "^", "o")):
-    ax.loglog(places, error, marker, ms=5, mfc="none", label=name.replace("_", "-"))
+looks = ((SKY, "s"), (BLUE, "^"), (VERMILION, "o"))
+for (name, error), (colour, marker) in zip(drift.items(), looks):
+    ax.loglog(places, error, marker, color=colour, ms=5, mfc="none", label=name.replace("_", "-"))
 ax.text(2e4, 0.25 * rate * 2e4, r"$t$: one rounding, times $t$", color="0.35")
 ax.text(2e4, 0.22 * step * 2e4**0.5, r"$\sqrt{t}$: a random walk", color="0.35")
 ax.set(xlabel="t (samples)", ylabel=r"error (units of $2^{-53}$, rms)")
@@ -529,7 +531,7 @@ for a, truth in zip(poles, truths):
         program(a, B_bar, C, K)
         errors[name] = np.maximum(errors[name], units(K[far], truth))
 
-print("largest error in units, up to t =  10^3          10^5          10^7")
+print("largest error in units, up to t = 10^3          10^5          10^7")
 for name, error in errors.items():
     largest = (f"{error[far <= end].max():14.2f}" for end in (10**3, 10**5, 10**7))
     print(f"{name:24}", *largest, sep="")
@@ -680,7 +682,7 @@ assert per_step[6] / 64 < 0.7 * per_step[0]
 # $$
 #
 # 4. `interleaved`, the product of the anchored kernel as the package writes it [ANCHORED-5], but
-#    without the low half of $Z$. With $w = W_k$ in memory as $(w_r, w_i)$, and $i w$ beside it as
+#    of $Z$ the high half alone. With $w = W_k$ in memory as $(w_r, w_i)$, and $i w$ beside it as
 #    $(-w_i, w_r)$, both lines of a complex product become one formula, for plain real arrays:
 #
 # $$

@@ -25,7 +25,7 @@
 #
 # Needed from before: `check_vjp`, which holds a gradient against finite differences (notebook 2).
 # The rest begins here anew, with real numbers. Labels such as [REGRESSION-3] are those of
-# `docs/derivations/regression.md`.
+# [Linear regression](../docs/derivations/regression.md).
 
 # %%
 import time
@@ -318,7 +318,7 @@ assert np.all(np.abs(away[1:, 3]) < 1e-12)  # the steepest: done in one step
 # %%
 found = LinearRegression.curvatures(FISH.X)
 kappa = np.sqrt(found[0] / found[-1])
-print("curvatures of the fish:", found.round(4))
+print("curvatures of the fish:", ", ".join(f"{value:.3g}" for value in found))
 print(f"condition number {kappa:.0f}; its square, the order of the epochs: {kappa**2:,.0f}")
 assert np.isclose(kappa, np.linalg.cond(np.column_stack([X64, np.ones(3)])))
 
