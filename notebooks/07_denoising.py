@@ -53,10 +53,10 @@ plt.rcParams.update(plots.STYLE)
 # $$x_t = \bar A\, x_{t-1} + \bar B\, u_t \quad\text{[SCAN-1]}, \qquad
 # y_t = \sum_n C_n x_{t,n} \quad\text{[SCAN-2]}, \qquad e_t = y_t - \text{target}_t ,$$
 #
-# complex, with four poles $A = -1 + 1.99i,\ -1 + 2i,\ -1 + 2.01i,\ -1 + 5i$ in 1/s, $B = 1$,
-# $C = \tfrac14$, taken through Tustin's map once, at $dt = 0.1$ s; after that $\bar A$, $\bar B$
-# and $C$ are trained directly. The printed loss is $\sum_t |e_t|^2$. The direction of each update
-# is the one-step direction,
+# complex, with four poles $A$ at $-1 + 1.99i$, $-1 + 2i$, $-1 + 2.01i$ and $-1 + 5i$ in 1/s,
+# $B = 1$, $C = \tfrac14$, taken through Tustin's map once, at $dt = 0.1$ s; after that $\bar A$,
+# $\bar B$ and $C$ are trained directly. The printed loss is $\sum_t |e_t|^2$. The direction of each
+# update is the one-step direction,
 #
 # $$\lambda_t = \overline C\, \frac{e_t}{20} \quad\text{[TRUNC-4]}, \qquad
 # v_{\bar A} = \sum_t \lambda_t \overline{x_{t-1}}, \quad
