@@ -6,8 +6,8 @@ import re
 from docutils import nodes
 
 DERIVATIONS = pathlib.Path(__file__).parent / "derivations"
-DEFINED = re.compile(r"\*\*\[([A-Z]{3,}-\d+)\]\*\*")
-CITED = re.compile(r"\[([A-Z]{3,}-\d+)[^\[\]]*\]")  # a list, [SCAN-1, 2], leads to its first
+DEFINED = re.compile(r"\*\*\[([A-Z][A-Z0-9]{2,}-\d+)\]\*\*")
+CITED = re.compile(r"\[([A-Z][A-Z0-9]{2,}-\d+)[^\[\]]*\]")  # [SCAN-1, 2] leads to the first
 
 
 def anchor(label):

@@ -32,10 +32,10 @@ READMES = sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("*
 
 # ------------------------------------------------------------------------------------------ labels
 
-DEFINITION = re.compile(r"\*\*\[([A-Z]{3,}-\d+)\]\*\*")
-CITATION = re.compile(r"\[([A-Z]{3,}-\d[^\[\]]*)\]")
+DEFINITION = re.compile(r"\*\*\[([A-Z][A-Z0-9]{2,}-\d+)\]\*\*")
+CITATION = re.compile(r"\[([A-Z][A-Z0-9]{2,}-\d[^\[\]]*)\]")
 CITED_ITEM = re.compile(
-    r"(?P<separator>, | and | or | to |^)(?:(?P<family>[A-Z]{3,})-)?(?P<number>\d+)"
+    r"(?P<separator>, | and | or | to |^)(?:(?P<family>[A-Z][A-Z0-9]{2,})-)?(?P<number>\d+)"
 )
 
 
