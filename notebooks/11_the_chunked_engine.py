@@ -786,7 +786,7 @@ def errors(wrong, poles, length):
 
 
 names = ("A_bar", "B_bar", "C", "D", "u")
-print(f"{'':30}" + "".join(f"{name:>9}" for name in names))
+print(f"{'':44}" + "".join(f"{name:>9}" for name in names))
 found = {}
 for wrong in (without_conjugate, state_after, first_row):
     for where, poles, length in (
@@ -994,6 +994,8 @@ ax.yaxis.set_minor_locator(plt.NullLocator())
 ax.legend()
 plt.show()
 print(f"chunked: {4e-3 * tables:.0f} us a channel for the tables, {constant:.1f} ns a sample")
+predicted = tables / lengths + constant
+assert np.allclose(predicted[[0, -1]], np.array(cost["chunked"])[[0, -1]])
 
 # %% [markdown]
 # *Time for a sample of one channel, forward and backward. Dotted: $t_0 / L + t_1$ through
@@ -1045,15 +1047,21 @@ for chunk in (4, 8, 16, 32, 64, 128, 256):
     total = on_one_thread(once, 10) / call[4].size
     (work_T, of_T), (work_state, of_state) = ten_products(chunk, n_modes, rows)
     assert work_T + work_state == rows * chunk * (3 * chunk + 14 * n_modes)
-    table.append((chunk, total, of_T / rows / chunk, of_state / rows / chunk))
+    samples = rows * chunk
+    work = 2 * (work_T + work_state) / samples  # two operations for a multiply-add
+    table.append((chunk, total, of_T / samples, of_state / samples, work))
 
-chunks, total, of_T, of_state = np.array(table).T
-flops = 6 * chunks + 28 * n_modes
+chunks, total, of_T, of_state, flops = np.array(table).T
+assert (flops == 6 * chunks + 28 * n_modes).all()
 share = (of_T + of_state) / total
 print(f"{'Q':>4} {'operations':>11} {'ns a sample':>12} {'products':>9} {'GFLOP/s':>8}")
 for values in zip(chunks, flops, 1e9 * total, share, 1e-9 * flops / total):
     print("{:4.0f} {:11.0f} {:12.1f} {:9.0%} {:8.0f}".format(*values))
 of_scan = 64 * n_modes
+# multiply-adds: output; states again; their cotangents; the gradients to A, B, C and u
+count = n_modes * ((4 + 2 + 2) + (4 + 2) + (4 + 2) + (4 + 2 + 2 + 2))
+assert abs(of_scan / (2 * count) - 1) < 0.1
+assert of_scan < 2 * flops[chunks == 64]
 print(f"scan {of_scan:11} {cost['scan'][-1]:12.1f} {'':9} {of_scan / cost['scan'][-1]:8.0f}")
 
 fig, ax = plt.subplots(figsize=(7.6, 4))
@@ -1082,7 +1090,7 @@ plt.show()
 # There, more than half of the time is matrix products, at the rate at which BLAS does them in this
 # shape. The rest is the chain, the tables, and that samples and gradients have to come from memory
 # and go there. The last line of the table is the scan: eight complex products for each mode and
-# sample, not even twice the operations. It is slower by the *rate* at which it does them.
+# sample, or nearly that many, and not even twice the operations. It is slower by the *rate* at which it does them.
 #
 # Channels and sequences know nothing of each other, so threads can share them.
 # `benchmarks/layers.py` measures that, on larger layers.
