@@ -488,7 +488,7 @@ def to_output(y):
     return 2 * (y - y_new[:64]) / y.size
 
 
-guess, step = rng.standard_normal((2, *y_new[:64].shape))
+guess, step = np.random.default_rng(1).standard_normal((2, *y_new[:64].shape))
 ahead, behind = (np.mean((guess + sign * step - y_new[:64]) ** 2) for sign in (1, -1))
 assert np.isclose((ahead - behind) / 2, np.sum(to_output(guess) * step))  # exact for a square
 
