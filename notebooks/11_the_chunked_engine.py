@@ -1090,7 +1090,8 @@ plt.show()
 # There, more than half of the time is matrix products, at the rate at which BLAS does them in this
 # shape. The rest is the chain, the tables, and that samples and gradients have to come from memory
 # and go there. The last line of the table is the scan: eight complex products for each mode and
-# sample, or nearly that many, and not even twice the operations. It is slower by the *rate* at which it does them.
+# sample, or nearly that many, and not even twice the operations. It is slower by the *rate* at
+# which it does them.
 #
 # Channels and sequences know nothing of each other, so threads can share them.
 # `benchmarks/layers.py` measures that, on larger layers.
