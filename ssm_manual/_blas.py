@@ -7,6 +7,7 @@ times longer on a busy machine), and the order of its sums would depend on their
 
 import contextlib
 import functools
+import os
 import threading
 
 _lock = threading.Lock()
@@ -25,6 +26,15 @@ def _libraries():
     return threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
 
 
+def _set(library, number):
+    """The number of threads of the process, whichever Python thread asks.
+
+    threadpoolctl from 3.8 on lets one Python thread alone set that of OpenBLAS, the first to do so,
+    and ignores all others: a limit would not hold in them, and none of them could lift it.
+    """
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(number)
+
+
 @contextlib.contextmanager
 def single_threaded():
     """Inside the block BLAS runs on one thread; blocks of several Python threads may overlap.
@@ -38,7 +48,7 @@ def single_threaded():
         if _inside == 0:
             _before = tuple(library.get_num_threads() for library in libraries)
             for library in libraries:
-                library.set_num_threads(1)
+                _set(library, 1)
         _inside += 1
     try:
         yield
@@ -47,4 +57,18 @@ def single_threaded():
             _inside -= 1
             if _inside == 0:
                 for library, number in zip(libraries, _before):
-                    library.set_num_threads(number)
+                    _set(library, number)
+
+
+def _after_fork_in_child():
+    """The child has none of the threads that were inside: their blocks never end."""
+    global _lock, _inside
+    _lock = threading.Lock()
+    if _inside:
+        for library, number in zip(_libraries(), _before):
+            _set(library, number)
+    _inside = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

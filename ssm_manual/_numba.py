@@ -12,60 +12,47 @@ Design
   ``nnan`` and ``ninf`` are never set: divergence must be seen.
 * One lock is held around every parallel kernel: Numba's fall-back threading layer (workqueue)
   aborts the process when two Python threads launch at once.
+* A forked child has none of its parent's threads, and GNU OpenMP ends a child that asks for them.
+  Where the parent had started them, the child runs every kernel on one thread, with the same bits.
 """
 
 import functools
+import os
 import threading
-import warnings
+import types
 
 import numba
 import numpy as np
 from numba.core import event as _event
+from numba.core.compiler_lock import global_compiler_lock as _compiler_lock
 from numba.extending import overload
 
+from ssm_manual import _kernel_cache
 from ssm_manual._sources import source_hash
 
 prange = numba.prange
 
-_cache_warning_given = False
-_parallel_lock = threading.Lock()
+_parallel_lock = threading.RLock()  # a signal handler may run a kernel where one is about to start
+_orphaned = False  # this process is a fork of one that had started threads
 
 
 _sources = functools.cache(source_hash)
 
 
 def _decorate(function, **options):
-    global _cache_warning_given
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         kernel = numba.njit(cache=True, **options)(function)
-        _stamp(kernel)
+        _kernel_cache.guard(kernel, _sources())
         return kernel
     except RuntimeError as error:  # "cannot cache function ...: no locator available for file ..."
         if "cache" not in str(error):
             raise
-        if not _cache_warning_given:
-            _cache_warning_given = True
-            warnings.warn(
-                "ssm_manual cannot write a compile cache, so kernels are compiled anew in every "
-                "process; set NUMBA_CACHE_DIR to a folder that can be written to keep them",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        _kernel_cache.warn(
+            "ssm_manual cannot write a compile cache, so kernels are compiled anew in every "
+            "process; set NUMBA_CACHE_DIR to a folder that can be written to keep them"
+        )
         return numba.njit(**options)(function)
-
-
-def _stamp(kernel):
-    """Let a kernel's cached code stand only while no file of the package has changed.
-
-    Numba compares the kernel's own file alone, so after an upgrade a helper's old code would go on
-    running inside a kernel of an unchanged file.
-    """
-    try:
-        file = kernel._cache._cache_file
-        file._source_stamp = (file._source_stamp, _sources())
-    except AttributeError:  # no cache (the compiler is off), or another Numba: its own rule stands
-        pass
 
 
 def jit(function):
@@ -96,19 +83,74 @@ def jit_reassociated(function):
 def parallel_jit(function):
     """Compile a kernel with ``prange`` loops; calls from several Python threads take turns."""
     kernel = _decorate(function, parallel=True)
+    alone = functools.cache(lambda: _decorate(_renamed(function)))
 
     @functools.wraps(function)
     def call(*args):
         with _parallel_lock:
-            return kernel(*args)
+            return (alone() if _orphaned else kernel)(*args)
 
     call.kernel = kernel
     return call
 
 
+def _renamed(function):
+    """The same function by a name of its own: Numba's cache tells kernels apart by name."""
+    copy = types.FunctionType(function.__code__, function.__globals__, closure=function.__closure__)
+    copy.__module__ = function.__module__
+    copy.__qualname__ = function.__qualname__ + "_alone"
+    return copy
+
+
 def threads():
     """The number of threads that a parallel kernel started from this Python thread would use."""
+    if _orphaned:
+        return 1
+    if not _threads_started():
+        with _parallel_lock:  # asking starts them, and no fork may come in between
+            return numba.get_num_threads()
     return numba.get_num_threads()
+
+
+# ----------------------------------------------------------------------------------------- forking
+
+
+def _threads_started():
+    try:
+        numba.threading_layer()
+    except ValueError:
+        return False
+    return True
+
+
+def _before_fork():
+    """Wait until no other thread runs a parallel kernel or compiles: a fork copies held locks."""
+    _parallel_lock.acquire()
+    _compiler_lock.acquire()
+
+
+def _after_fork_in_parent():
+    _compiler_lock.release()
+    _parallel_lock.release()
+
+
+def _after_fork_in_child():
+    global _orphaned, _parallel_lock
+    _orphaned = _orphaned or _threads_started()
+    _parallel_lock = threading.RLock()
+    if _compiler_lock.is_locked():  # not where C code has forked, which calls only this function
+        _compiler_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
+
+# ------------------------------------------------------------------------------- parts of kernels
 
 
 def project(z, like):
