@@ -3,11 +3,8 @@
 Each test runs a fresh interpreter: caches, threads and the compiler's switches belong to a process.
 """
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -33,7 +30,6 @@ def cn(*shape):
 THREADED = (
     SCAN
     + """
-import numba
 batch, H, N, L = 5, 3, 7, 1047
 A = rng.uniform(0.5, 0.999, (H, N)) * np.exp(2j * np.pi * rng.random((H, N)))
 u = rng.standard_normal((batch, H, L))
@@ -82,7 +78,6 @@ out, kept = rnn.rnn_fwd(x, None, W[0][:24], W[1][:24], None)
 print("rnn", digest(*out, *rnn.rnn_vjp(kept, out)))
 out, kept = lstm.lstm_fwd(x, None, None, *W, None)
 print("lstm", digest(*out, *lstm.lstm_vjp(kept, out)))
-print("threads", numba.get_num_threads())
 """
 )
 
@@ -91,51 +86,39 @@ def table(text):
     return dict(line.split() for line in text.splitlines())
 
 
-def test_the_same_bits_for_any_number_of_threads():
-    runs = {n: table(run_python(THREADED, NUMBA_NUM_THREADS=str(n))) for n in (1, 2, 3)}
-    assert [run.pop("threads") for run in runs.values()] == ["1", "2", "3"]
-    assert len(runs[1]) == 18
-    assert runs[1] == runs[2] == runs[3]
-
-
-AT_ONCE = (
-    SCAN
-    + """
-import threading
-A = rng.uniform(0.5, 0.99, (2, 8)) * np.exp(2j * np.pi * rng.random((2, 8)))
-B, C = cn(2, 8), cn(2, 8)
-inputs = [rng.standard_normal((4, 2, 2000)) for _ in range(4)]
-
-def work(u):
-    (y, x), kept = scan.scan_fwd(A, B, C, None, u)
-    grads = scan.scan_vjp(kept, (y, x))
-    K = kernels.generate(A, B, C, 3000, method="log_parallel")
-    return digest(y, x, *grads, K)
-
-alone = [work(u) for u in inputs]
-found = [[] for _ in inputs]
-start = threading.Barrier(4)
-
-def repeat(i):
-    start.wait()
-    for _ in range(5):
-        found[i].append(work(inputs[i]))
-
-threads = [threading.Thread(target=repeat, args=(i,)) for i in range(4)]
-for t in threads:
-    t.start()
-for t in threads:
-    t.join()
-assert found == [[a] * 5 for a in alone], "calls from several threads differ from calls alone"
-print("fine")
+def runs(repeat):
+    """What THREADED prints, each time that ``repeat`` calls ``run()``, as dictionaries."""
+    code = f"""
+import numba, os, sys
+def run():
+    exec({THREADED!r}, {{}})
+    print("end", flush=True)
+{repeat}
 """
-)
+    printed = run_python(code, NUMBA_NUM_THREADS="3").split("end\n")
+    return [table(text) for text in printed[:-1]]
 
 
-@pytest.mark.parametrize("layer", ["default", "workqueue"])
-def test_calls_from_four_python_threads_at_once(layer):
-    """The workqueue layer aborts the process on concurrent launches: they must take turns."""
-    assert run_python(AT_ONCE, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == "fine\n"
+def test_the_same_bits_for_any_number_of_threads():
+    one, two, three = runs("""
+for threads in (1, 2, 3):
+    numba.set_num_threads(threads)
+    run()
+""")
+    assert len(one) == 18
+    assert one == two == three
+
+
+@pytest.mark.slow
+def test_the_same_bits_in_a_fork():
+    """There every kernel runs on one thread, those that know only many in a serial twin."""
+    with_threads, forked = runs("""
+run()
+pid = os.fork()
+run() if pid == 0 else sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+""")
+    assert len(forked) == 18
+    assert forked == with_threads
 
 
 WITHOUT_COMPILER = (
@@ -174,6 +157,27 @@ def test_without_the_compiler_the_results_are_equal(tmp_path):
     for jitted, stepped in zip(found["0"], found["1"]):
         assert jitted.dtype == stepped.dtype
         np.testing.assert_allclose(stepped, jitted, rtol=1e-12, atol=1e-13)
+
+
+def test_the_main_jobs_run_without_the_compiler(tmp_path):
+    """Train, keep, filter, prove gradients: every kernel as the Python that it is written in."""
+    code = f"""
+import os
+import numpy as np
+from ssm_manual import cli
+os.chdir({str(tmp_path)!r})
+np.save("x.npy", np.random.default_rng(0).standard_normal(300, dtype=np.float32))
+for job in (
+    "denoise --quick --epochs 3 --poles 2 --no-figure --save filter.safetensors",
+    "apply filter.safetensors x.npy --out y.npy",
+    "gradcheck tustin relu half_mse",
+):
+    assert cli.main(job.split()) == 0, job
+y = np.load("y.npy")
+assert y.shape == (300,) and np.isfinite(y).all() and y.any()
+"""
+    out = run_python(code, NUMBA_DISABLE_JIT="1")
+    assert "120 checks of 3 ops: all pass" in out
 
 
 IMPORT_ALONE = """
@@ -311,24 +315,18 @@ def test_cached_code_does_not_outlive_a_change_of_a_helper(tmp_path):
     package = tmp_path / "ssm_manual"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     code = (
-        "import numpy as np\n"
-        "from ssm_manual.models import DiagonalSSM\n"
-        "m = DiagonalSSM([0.5, 0.9], 1.0, 1.0)\n"
-        "m.fit(np.ones(9), np.zeros(9), epochs=1, rates=dict.fromkeys('ABC', 1e-12), radius=0.25)\n"
-        "print(abs(m.params['A'][1]).round(6))\n"
+        "from ssm_manual.ops import kernels\n"
+        "print(kernels.generate(0.5, 1.0, 1.0, 99, method='recursive')[65].real * 2**65)\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
 
     def run():
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return float(done.stdout)
+        return float(run_python(code, path=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache")))
 
-    assert run() == 0.25
-    assert run() == 0.25  # from the cache
-    helper = package / "training" / "clamp.py"
+    assert run() == 1
+    assert run() == 1  # from the cache
+    helper = package / "_numba.py"
     text = helper.read_text("utf-8")
-    assert "radius / modulus" in text
-    helper.write_text(text.replace("radius / modulus", "radius / modulus / 2"), "utf-8")
-    assert run() == 0.125
+    changed = text.replace("lambda z: zero if", "lambda z: 2 * z if z.real == 0.5**64 else zero if")
+    assert changed != text
+    helper.write_text(changed, "utf-8")
+    assert run() == 2
