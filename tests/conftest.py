@@ -30,10 +30,15 @@ def _source_hash():
 def set_environment():
     """Machine code goes to a folder of this state of the sources; figures need no screen."""
     os.environ["MPLBACKEND"] = "Agg"
+    # Two processes of two threads each on two cores: a thread that waits must leave its core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     home = Path(home) if home else Path.home() / ".cache"
+    name = Path("ssm_manual-tests", _source_hash()[:16])
+    if home.parts[-2:] == name.parts:
+        return  # the process that started this one has chosen
     try:
-        folder = home / "ssm_manual-tests" / _source_hash()[:16]
+        folder = home / name
         folder.mkdir(parents=True, exist_ok=True)
         folder.touch()
         for other in folder.parent.iterdir():  # what no run has used for two days
