@@ -124,7 +124,12 @@ right(fresh(), 3)
 def test_processes_that_fill_one_cache_at_once(run):
     """All are right, and whoever comes after them."""
     run("""
+replace = os.replace
+def slowly(*paths):  # time for the others to read what is about to be replaced
+    time.sleep(0.1)
+    replace(*paths)
 def fill(order):
+    os.replace = slowly
     while time.monotonic() < start:
         pass
     right(fresh(), values=order)
