@@ -10,7 +10,7 @@ import pathlib
 __all__ = ["NO_KERNELS", "source_hash"]
 
 #: Folders and files of the package without a kernel, and without anything that one is made of.
-NO_KERNELS = ("cli", "interop", "tasks", "plots.py", "_plot_")
+NO_KERNELS = ("cli", "interop", "store", "tasks", "plots.py", "_plot_")
 
 
 def source_hash(folder=None):

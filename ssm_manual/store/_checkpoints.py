@@ -1,0 +1,55 @@
+"""Checkpoints: the bytes of files, in rows that SQLite can hold whatever the size of the file."""
+
+from ssm_manual.store import _schema
+from ssm_manual.store.errors import StoreError
+
+#: Bytes of a row; 2^20 rows of them are 16 TiB.
+PART = 1 << 24
+
+
+def names(database, run):
+    """Names of a run's checkpoints, in order."""
+    rows = database.execute("SELECT name FROM checkpoint WHERE run = ? ORDER BY id", (run,))
+    return [row[0] for row in rows]
+
+
+def write(database, run, name, file):
+    """Enter a file, in place of what stood under the name; within a transaction."""
+    for (old,) in database.execute(
+        "SELECT id FROM checkpoint WHERE run = ? AND name = ?", (run, name)
+    ):
+        remove(database, old)
+    database.execute("INSERT INTO checkpoint (run, name, size) VALUES (?, ?, 0)", (run, name))
+    number = database.execute("SELECT last_insert_rowid()")[0][0]
+    size, part = 0, 0
+    while data := file.read(PART):
+        row = ((number << _schema.PART_BITS) + part, data)
+        database.execute("INSERT INTO part VALUES (?, ?)", row)
+        size, part = size + len(data), part + 1
+    database.execute("UPDATE checkpoint SET size = ? WHERE id = ?", (size, number))
+
+
+def read(database, run, name, file):
+    """Write the bytes of a checkpoint to a file; one state of it, also if it is replaced."""
+    with database.snapshot():
+        number, size = database.execute(
+            "SELECT id, size FROM checkpoint WHERE run = ? AND name = ?", (run, name)
+        )[0]
+        ids = database.execute("SELECT id FROM part WHERE id BETWEEN ? AND ?", _range(number))
+        for (key,) in ids:
+            data = database.execute("SELECT data FROM part WHERE id = ?", (key,))[0][0]
+            file.write(data)
+            size -= len(data)
+    if size:
+        raise StoreError(f"{database.path}: checkpoint {name!r} is not complete")
+
+
+def remove(database, number):
+    """Delete one; within a transaction."""
+    database.execute("DELETE FROM part WHERE id BETWEEN ? AND ?", _range(number))
+    database.execute("DELETE FROM checkpoint WHERE id = ?", (number,))
+
+
+def _range(number):
+    first = number << _schema.PART_BITS
+    return first, first + (1 << _schema.PART_BITS) - 1

@@ -1,0 +1,120 @@
+"""A run as a folder of files."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import tempfile
+
+import numpy as np
+
+from ssm_manual import _files
+from ssm_manual.store import _plain
+
+#: Samples that are copied at a time.
+_PIECE = 1 << 20
+
+#: Names that are devices on Windows, whatever comes after a dot.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+#: Types that a .wav file holds, as `scipy.io.wavfile` writes them.
+_WAV = ("float32", "float64", "int16", "int32", "uint8")
+
+
+def export(run, folder):
+    """See `Store.export`."""
+    target = os.path.abspath(os.fspath(folder))
+    parent = os.path.dirname(target)
+    if os.path.lexists(target):
+        raise ValueError(f"folder is {os.fspath(folder)!r}, which exists; it must be a new one")
+    if not os.path.isdir(parent):
+        raise ValueError(f"folder is {os.fspath(folder)!r}, but there is no folder {parent!r}")
+    temporary = tempfile.mkdtemp(dir=parent, prefix=".export.", suffix=".part")
+    try:
+        _fill(run, temporary)
+        for name in os.listdir(temporary):
+            _files._flush(os.path.join(temporary, name))
+        os.chmod(temporary, 0o777 & ~_umask())  # mkdtemp's folders are private
+        _files._flush(temporary)
+        os.rename(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _files._flush(parent)
+
+
+def _fill(run, folder):
+    names = _Names(["config.json", "metrics.csv"])
+    signals, checkpoints = run.signals, run.checkpoints
+    described = {}
+    for name, signal in signals.items():
+        described[name] = signal._asdict() | {"file": names.new(name, ".npy")}
+        path = os.path.join(folder, described[name]["file"])
+        _write_npy(run, signal, path)
+        if signal.rate is not None and signal.rate.is_integer() and signal.dtype in _WAV:
+            described[name]["wav"] = names.new(name, ".wav")
+            _write_wav(path, os.path.join(folder, described[name]["wav"]), int(signal.rate))
+    models = {name: names.new(name, ".safetensors") for name in checkpoints}
+    for name, file_name in models.items():
+        with open(os.path.join(folder, file_name), "wb") as file:
+            run.write_checkpoint(name, file)
+    with open(os.path.join(folder, "metrics.csv"), "w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("name", "step", "value"))
+        for name, (steps, values) in run.metrics().items():
+            rows.writerows(zip([name] * len(steps), steps.tolist(), values.tolist()))
+    about = describe(run) | {"signals": described, "checkpoints": models}
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(_plain.strict(about), file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def describe(run):
+    """All about a run but what it measured, as plain data."""
+    names = ("id", "name", "status", "error", "started", "ended", "seed", "tags", "config",
+             "scores", "versions")  # fmt: skip
+    return {name: getattr(run, name) for name in names}
+
+
+def _write_npy(run, signal, path):
+    shape = (signal.length,) if signal.channels is None else (signal.channels, signal.length)
+    if not signal.length:
+        np.save(path, np.empty(shape, signal.dtype))
+        return
+    out = np.lib.format.open_memmap(path, "w+", signal.dtype, shape)
+    for start in range(0, signal.length, _PIECE):
+        stop = min(start + _PIECE, signal.length)
+        out[..., start:stop] = run.read(signal.name, start, stop)
+    out.flush()
+
+
+def _write_wav(npy, path, rate):
+    from scipy.io import wavfile
+
+    samples = np.load(npy)
+    wavfile.write(path, rate, samples.T)
+
+
+class _Names:
+    """File names for any texts: safe everywhere, and no two the same even where case is ignored."""
+
+    def __init__(self, taken):
+        self._taken = set(taken)
+
+    def new(self, name, suffix):
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:80].strip("._ ") or "unnamed"
+        if _DEVICES.match(stem):
+            stem = f"_{stem}"
+        number, found = 1, stem + suffix
+        while found.casefold() in self._taken:
+            number += 1
+            found = f"{stem}-{number}{suffix}"
+        self._taken.add(found.casefold())
+        return found
+
+
+def _umask():
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

@@ -1,0 +1,72 @@
+"""What may be kept as text: names, and plain data as JSON."""
+
+import json
+import math
+import os
+
+import numpy as np
+
+from ssm_manual import _validate
+
+__all__ = ["dumps", "from_text", "name", "strict", "tags"]
+
+
+def name(argument, value):
+    """``value`` if it can name something: any text but the empty one."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{argument} is {_validate.show(value)}; it must be a text, not empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{argument} is {_validate.show(value)}; it must be a text that UTF-8 can hold"
+        ) from None
+    return str(value)
+
+
+def tags(value):
+    """Tags in order, each once."""
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise ValueError(f"tags is {_validate.show(value)}; it must be a list of texts")
+    return sorted({name("a tag", tag) for tag in value})
+
+
+def dumps(argument, value):
+    """Plain data as JSON. NumPy's numbers and arrays become Python's, paths become text.
+
+    NaN and infinity stay what they are: Python's JSON, on its way into a file of ours, has words
+    for them.
+    """
+    try:
+        text = json.dumps(value, default=_convert, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{argument} does not fit into JSON: {error}") from None
+    return text
+
+
+def from_text(text):
+    """The inverse of `dumps`."""
+    return json.loads(text)
+
+
+def strict(value):
+    """The same data for JSON that other programs read: NaN and infinity as texts."""
+    if isinstance(value, dict):
+        return {key: strict(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _convert(value):
+    if isinstance(value, (np.generic, np.ndarray)):
+        if value.dtype.kind == "c":
+            return np.stack([value.real, value.imag], axis=-1).tolist()
+        if value.dtype.kind in "biufU":
+            return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{_validate.show(value)} is neither a number, a text, a list nor a dict")
