@@ -113,6 +113,11 @@ class Layout:
         for i in range(0, len(data), step):
             yield self.base + at + i // self.frame, data[i : i + step]
 
+    def described(self, database):
+        """What callers are told."""
+        length = self.length(database)
+        return Signal(self.name, self.dtype.name, self.channels, self.rate, length)
+
     def length(self, database):
         """Samples in the file."""
         last = self.base + _schema.LONGEST - 1

@@ -167,6 +167,17 @@ class Database:
                     raise self._error(error) from None
             return self._again(sql, values)
 
+    def insert(self, sql, values):
+        """A statement without rows, by the holder of the lock, who knows that it is usable."""
+        try:
+            self._cursor.execute(sql, values)
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                raise self._error(error) from None
+            self._again(sql, values)
+
     def _again(self, sql, values):
         """What another process kept from happening, until it happens or time is up."""
         until = time.monotonic() + self.timeout - _WAIT

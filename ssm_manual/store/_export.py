@@ -103,7 +103,7 @@ class _Names:
         self._taken = set(taken)
 
     def new(self, name, suffix):
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:80].strip("._ ") or "unnamed"
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:80].strip("._- ") or "unnamed"
         if _DEVICES.match(stem):
             stem = f"_{stem}"
         number, found = 1, stem + suffix

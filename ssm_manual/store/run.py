@@ -73,7 +73,8 @@ class Run:
         step : int
             At least 0. A step may be logged more than once: nothing is replaced.
         **values : float
-            By name. NaN and infinity are kept: a loss that diverged is worth knowing.
+            By name. NaN and infinity are kept: a loss that diverged is worth knowing. The sign of
+            zero is not.
 
         Raises
         ------
@@ -147,25 +148,25 @@ class Run:
         layout = self._layouts.get(name) if type(name) is str else None
         database = self._database
         with database.lock:
-            if layout is None or not self._writable:
+            if layout is None or not self._writable or not database.usable:
                 self._check_writable()
                 layout = self._layout_for(name, block)
             count, data = layout.bytes_of(block)
             at = layout.end
             if 0 < count <= layout.most:  # one statement, which commits by itself
                 try:
-                    database.execute(_chunks.INSERT, (layout.base + at, data))
+                    database.insert(_chunks.INSERT, (layout.base + at, data))
                 except sqlite3.IntegrityError:
                     # an interrupt has come between an earlier block and its being counted
                     at = layout.length(database)
-                    database.execute(_chunks.INSERT, (layout.base + at, data))
+                    database.insert(_chunks.INSERT, (layout.base + at, data))
             elif count:
                 with database.transaction():
                     at = layout.length(database)
                     for row in layout.rows(data, at):
-                        database.execute(_chunks.INSERT, row)
+                        database.insert(_chunks.INSERT, row)
             layout.end = at + count
-            return layout.end
+            return at + count
 
     def save_checkpoint(self, model, name="model", *, metadata=None):
         """Keep a model, as the bytes of the file that `checkpoint.save` writes.
@@ -304,16 +305,7 @@ class Run:
             (self.id,),
         )
         layouts = [_chunks.Layout(*row) for row in found]
-        return {
-            layout.name: Signal(
-                layout.name,
-                layout.dtype.name,
-                layout.channels,
-                layout.rate,
-                layout.length(self._database),
-            )  # fmt: skip
-            for layout in layouts
-        }
+        return {layout.name: layout.described(self._database) for layout in layouts}
 
     def read(self, name, start=0, stop=None):
         """Samples of a signal; the others are not read from the disk.
