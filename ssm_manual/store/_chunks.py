@@ -12,6 +12,8 @@ from ssm_manual.store.errors import StoreError
 #: as they come.
 CHUNK = 16384
 
+MOST_CHANNELS = 65535
+
 #: Bytes that a long read fetches at a time, beside the array that it fills.
 _PIECE = 1 << 24
 
@@ -133,6 +135,8 @@ class Layout:
             flat = np.frombuffer(self._piece(database, start, stop), self.stored)
             out = flat.astype(self.dtype).reshape(shape)  # a copy, so that it may be written to
         else:
+            if count * self.frame > database.size():  # a damaged row, not memory to be asked for
+                raise self._missing(database, start, stop)
             out = np.empty(shape, self.dtype)
             for at in range(start, stop, step):
                 end = min(stop, at + step)
@@ -146,7 +150,10 @@ class Layout:
             return b""
         base = self.base
         rows = database.execute(_SELECT, (base, base + start, base + start, base + stop))
-        data = b"".join([row[1] for row in rows])
+        try:
+            data = b"".join([row[1] for row in rows])
+        except TypeError:
+            raise self._missing(database, start, stop) from None
         skipped = (base + start - rows[0][0]) * self.frame if rows else 0
         wanted = (stop - start) * self.frame
         piece = memoryview(data)[skipped : skipped + wanted]
@@ -154,7 +161,10 @@ class Layout:
         if len(piece) < wanted or rows[-1][0] + len(rows[-1][1]) // self.frame != (
             rows[0][0] + len(data) // self.frame
         ):
-            raise StoreError(
-                f"{database.path}: samples {start} to {stop} of signal {self.name!r} are missing"
-            )
+            raise self._missing(database, start, stop)
         return piece
+
+    def _missing(self, database, start, stop):
+        return StoreError(
+            f"{database.path}: samples {start} to {stop} of signal {self.name!r} are missing"
+        )

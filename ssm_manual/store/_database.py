@@ -33,6 +33,11 @@ from ssm_manual.store.errors import StoreError
 #: Seconds that SQLite waits for a lock at a time: between two waits an interrupt is noticed.
 _WAIT = 0.25
 
+_OTHER = "is a database of another application, not a store of runs"
+
+#: Bytes of the smallest page: SQLite takes what is much shorter for an empty file.
+_SMALLEST = 512
+
 _OPEN = weakref.WeakSet()
 
 #: Guards the set above, and lets one thread fork at a time.
@@ -80,14 +85,19 @@ class Database:
         ``immutable`` reads the file alone and takes no lock. Through SQLite and not by `open`:
         closing any descriptor of a file drops all locks that the process has on it.
         """
+        if os.path.getsize(self.path) < _SMALLEST:
+            raise StoreError(f"{self.path}: is not a store of runs")
         uri = _uri(self.path, "mode=ro&immutable=1")
         try:
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as probe:
-                self._check_header(probe)
+                ours = self._check_header(probe)
         except sqlite3.DatabaseError as error:
             if "malformed" in str(error):
                 return  # the rest may stand in the log beside it: opening it will tell
             raise self._error(error) from None
+        # ours has its tables in the file before it ever has a log
+        if not ours and self.size() > os.path.getsize(self.path):
+            raise StoreError(f"{self.path}: {_OTHER}")
 
     def _check_header(self, connection):
         """Whether there are tables of ours; `StoreError` if there is something else."""
@@ -102,7 +112,7 @@ class Database:
             return True
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if found or version or tables:
-            raise StoreError(f"{self.path}: is a database of another application, not a store")
+            raise StoreError(f"{self.path}: {_OTHER}")
         return False
 
     def _connect(self, new, durable):
@@ -119,6 +129,9 @@ class Database:
             )
             self._cursor = self._connection.cursor()
             self.usable = True
+            # what a stranger's file may ask for: nothing beyond its tables, and cells within pages
+            self.execute("PRAGMA trusted_schema = OFF")
+            self.execute("PRAGMA cell_size_check = ON")
             if not self.readonly:
                 # FULL: a commit waits for the disk. NORMAL: only the log's way back into the file.
                 self.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -130,8 +143,18 @@ class Database:
                     )
             if not self._check_header(self._connection):
                 raise StoreError(f"{self.path}: is empty, not a store of runs")
+            self._check_tables()
         except sqlite3.Error as error:
             raise self._error(error) from None
+
+    def _check_tables(self):
+        """Our tables, no view in place of one, and nothing that acts by itself."""
+        found = self.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")
+        found = {str(sql).strip() for (sql,) in found}
+        missing = {table.strip() for table in _schema.TABLES} - found
+        acting = self.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        if missing or acting:
+            raise StoreError(f"{self.path}: is damaged: its tables are not those of a store")
 
     def _could_share(self):
         """Whether readers can join in; else nobody can be writing, for the same reason."""
@@ -162,7 +185,7 @@ class Database:
                 return self._cursor.execute(sql, values).fetchall()
             except sqlite3.IntegrityError:
                 raise
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
                 if not _is_busy(error):
                     raise self._error(error) from None
             return self._again(sql, values)
@@ -213,6 +236,14 @@ class Database:
                 if self.usable and self._connection.in_transaction:
                     self._connection.rollback()
 
+    def size(self):
+        """Bytes of the file and its log."""
+        found = 0
+        for path in (self.path, self.path + "-wal"):
+            with contextlib.suppress(OSError):
+                found += os.stat(path).st_size
+        return found
+
     def check_writable(self):
         """Raise `StoreError` if nothing can be written."""
         if not self.usable:
@@ -230,7 +261,9 @@ class Database:
     def _error(self, error):
         """An error of SQLite as one of ours."""
         text = str(error)
-        if _is_busy(error):
+        if isinstance(error, UnicodeDecodeError) or "decode" in text:
+            text = "is damaged: it holds a text that is none"
+        elif _is_busy(error):
             text = f"is locked by another process, for more than {self.timeout:g} s"
         elif "not a database" in text:
             text = "is not a store of runs"

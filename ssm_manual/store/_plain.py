@@ -45,9 +45,15 @@ def dumps(argument, value):
     return text
 
 
-def from_text(text):
-    """The inverse of `dumps`."""
-    return json.loads(text)
+def from_text(text, kind=object):
+    """The inverse of `dumps`; `ValueError` if there is something else."""
+    try:
+        value = json.loads(text)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(value, kind):
+        raise ValueError(f"{_validate.show(value)} is no {kind.__name__}")
+    return value
 
 
 def strict(value):

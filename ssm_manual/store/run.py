@@ -19,7 +19,7 @@ __all__ = ["STATUSES", "Run", "Signal"]
 #: What a run can be. "interrupted": its process ended, or let go of it, without saying how it went.
 STATUSES = ("running", "finished", "failed", "interrupted")
 
-_RUN = "SELECT name, config, seed, tags, versions, owner, started FROM run WHERE id = ?"
+_RUN = "SELECT name, config, seed, tags, versions, started FROM run WHERE id = ?"
 
 
 class Run:
@@ -50,10 +50,9 @@ class Run:
         found = self._database.execute(_RUN, (number,))
         if not found:
             raise StoreError(f"{store.path}: there is no run {number}")
-        (self.name, *texts, self.started) = found[0]
-        self.config, self.seed, self.tags, self.versions, self._owned_by = map(
-            _plain.from_text, texts
-        )
+        self.name, config, seed, tags, versions, self.started = found[0]
+        self.config, self.versions = self._told(config, dict), self._told(versions, dict)
+        self.seed, self.tags = self._told(seed), self._told(tags, list)
         self._writable = writable
         self._layouts, self._series = {}, {}
         self._entries = itertools.count()
@@ -249,7 +248,7 @@ class Run:
     def status(self):
         """One of `STATUSES`, as it is now."""
         status, owner = self._now("status", "owner")
-        if status == "running" and not _owner.alive(_plain.from_text(owner)):
+        if status == "running" and not _owner.alive(self._told(owner, dict)):
             return "interrupted"  # not written down yet, or where nothing can be written
         return status
 
@@ -261,7 +260,7 @@ class Run:
     @property
     def scores(self):
         """What `finish` was given."""
-        return _plain.from_text(self._now("scores")[0])
+        return self._told(self._now("scores")[0], dict)
 
     @property
     def ended(self):
@@ -300,12 +299,7 @@ class Run:
     @property
     def signals(self):
         """All signals by name, a dict of `Signal`."""
-        found = self._database.execute(
-            "SELECT id, name, dtype, channels, rate FROM signal WHERE run = ? ORDER BY id",
-            (self.id,),
-        )
-        layouts = [_chunks.Layout(*row) for row in found]
-        return {layout.name: layout.described(self._database) for layout in layouts}
+        return {key: a.described(self._database) for key, a in self._all_layouts().items()}
 
     def read(self, name, start=0, stop=None):
         """Samples of a signal; the others are not read from the disk.
@@ -331,7 +325,7 @@ class Run:
         """
         layout = self._layouts.get(name) if type(name) is str else None
         if layout is None:
-            layout = self._layouts_of(name)
+            layout = self._all_layouts()
             _known("name", name, layout)
             layout = self._layouts[name] = layout[name]
             layout.end = layout.length(self._database)
@@ -383,7 +377,11 @@ class Run:
             path = os.path.join(folder, "model.safetensors")
             with open(path, "wb") as file:
                 self.write_checkpoint(name, file)
-            return checkpoint.load(path, expected=expected)
+            try:
+                return checkpoint.load(path, expected=expected)
+            except checkpoint.CheckpointError as error:
+                where = f"{self._store.path}, checkpoint {name!r} of run {self.id}"
+                raise checkpoint.CheckpointError(str(error).replace(path, where)) from None
 
     def write_checkpoint(self, name, file):
         """Write a checkpoint's bytes, those of a ``.safetensors`` file.
@@ -411,6 +409,16 @@ class Run:
         if not found:
             raise StoreError(f"{self._store.path}: run {self.id} has been deleted")
         return found[0]
+
+    def _told(self, text, kind=object):
+        """Plain data from a column."""
+        try:
+            return _plain.from_text(text, kind)
+        except ValueError:
+            raise self._damaged("its description") from None
+
+    def _damaged(self, what):
+        return StoreError(f"{self._store.path}: is damaged: {what} of run {self.id} makes no sense")
 
     def _check_writable(self):
         self._database.check_writable()
@@ -442,15 +450,28 @@ class Run:
         found = self._database.execute(
             "SELECT step, value FROM metric WHERE series = ? ORDER BY step, entry", (series,)
         )
-        steps = np.array([step for step, _ in found], np.int64)
-        # SQLite has no NaN and keeps NULL in its place; nothing else is ever NULL here
-        values = np.array([np.nan if value is None else value for _, value in found], np.float64)
+        try:
+            steps = np.array([step for step, _ in found], np.int64)
+            # SQLite has no NaN and keeps NULL in its place; nothing else is ever NULL here
+            values = np.array([np.nan if v is None else v for _, v in found], np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise self._damaged("a metric") from None
         return steps, values
 
-    def _layouts_of(self, name):
+    def _all_layouts(self):
         found = self._database.execute(
-            "SELECT id, name, dtype, channels, rate FROM signal WHERE run = ?", (self.id,)
+            "SELECT id, name, dtype, channels, rate FROM signal WHERE run = ? ORDER BY id",
+            (self.id,),
         )
+        for number, name, dtype, channels, rate in found:
+            if (
+                not isinstance(name, str)
+                or dtype not in _chunks.DTYPES
+                or type(channels) not in (int, type(None))
+                or type(rate) not in (float, type(None))
+                or not 1 <= (channels or 1) <= _chunks.MOST_CHANNELS
+            ):
+                raise self._damaged(f"signal {number}")
         return {row[1]: _chunks.Layout(*row) for row in found}
 
     def _layout_for(self, name, block):
@@ -458,7 +479,7 @@ class Run:
         name = _plain.name("name", name)
         if name in self._layouts:
             return self._layouts[name]
-        known = self._layouts_of(name)
+        known = self._all_layouts()
         if name in known:  # declared, and an interrupt came before it was noted here
             layout = known[name]
             layout.end = layout.length(self._database)
@@ -478,11 +499,13 @@ class Run:
         if rate is not None:
             rate = _validate.real_number("rate", rate, above=0)
         if channels is not None:
-            channels = _validate.integer("channels", channels, minimum=1, maximum=65535)
+            channels = _validate.integer(
+                "channels", channels, minimum=1, maximum=_chunks.MOST_CHANNELS
+            )
         with self._database.lock:
             self._check_writable()
             with self._database.transaction():
-                if name in self._layouts_of(name):
+                if name in self._all_layouts():
                     raise ValueError(f"name is {name!r}; run {self.id} has such a signal already")
                 self._database.execute(
                     "INSERT INTO signal (run, name, dtype, channels, rate) VALUES (?, ?, ?, ?, ?)",

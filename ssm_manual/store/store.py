@@ -290,12 +290,15 @@ class Store:
             return  # `Run.status` tells
         running = self._database.execute("SELECT id, owner FROM run WHERE status = 'running'")
         for number, text in running:
-            owner = _plain.from_text(text)
+            try:
+                owner = _plain.from_text(text, dict)
+            except ValueError:  # damaged: `Run` tells
+                continue
             if not _owner.alive(owner, self._me):
                 self._database.execute(
                     "UPDATE run SET status = 'interrupted', error = ? "
                     "WHERE id = ? AND status = 'running'",
-                    (f"process {owner['pid']} ended without a word", number),
+                    (f"process {owner.get('pid')} ended without a word", number),
                 )
 
 
