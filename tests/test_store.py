@@ -368,6 +368,33 @@ def test_an_interrupt_between_a_block_and_its_being_counted(store):
     assert np.array_equal(run.read("x"), np.arange(5005.0))
 
 
+def test_what_is_written_together(store, path):
+    run = store.start("a")
+    run.append("x", np.arange(3.0))
+    with Store(path, readonly=True) as other, run.together():
+        for k in range(3):
+            run.log(k, loss=k)
+            run.append("x", np.full(5000, k + 3.0))
+        run.save_checkpoint(DiagonalSSM([0.5], 1.0, 0.5))
+        assert other.run(1).metrics() == {}
+        assert other.run(1).signals["x"].length == 3
+    assert run.metrics("loss")[0].tolist() == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError), run.together():
+        run.log(3, loss=3, new=1)
+        run.append("x", np.zeros(5000))
+        run.append("y", np.zeros(3))
+        run.log(4, loss=1 / 0)
+    with run.together():
+        with pytest.raises(ValueError, match="acc is 'x'"):
+            run.log(5, loss=5, acc="x")
+        run.append("x", np.zeros(1))
+        run.log(5, new=5)
+    assert run.metrics("loss")[0].tolist() == [0, 1, 2]
+    assert run.metrics("new")[0].tolist() == [5]
+    assert list(run.signals) == ["x"]
+    assert store.run(1).read("x").tolist() == [0, 1, 2] + [3] * 5000 + [4] * 5000 + [5] * 5000 + [0]
+
+
 # --------------------------------------------------------------------------------- checkpoints
 
 

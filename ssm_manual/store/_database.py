@@ -33,6 +33,9 @@ from ssm_manual.store.errors import StoreError
 #: Seconds that SQLite waits for a lock at a time: between two waits an interrupt is noticed.
 _WAIT = 0.25
 
+_OUTER = "BEGIN IMMEDIATE", "COMMIT"
+_INNER = "SAVEPOINT inner", "RELEASE inner"
+
 _OTHER = "is a database of another application, not a store of runs"
 
 #: Bytes of the smallest page: SQLite takes what is much shorter for an empty file.
@@ -214,15 +217,21 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self):
-        """All that is written within is written, or none of it."""
+        """All that is written within is written, or none of it; also within another transaction."""
         with self.lock:
-            self.execute("BEGIN IMMEDIATE")
+            inner = self.usable and self._connection.in_transaction
+            begin, commit = _INNER if inner else _OUTER
+            self.execute(begin)
             try:
                 yield
-                self.execute("COMMIT")
+                self.execute(commit)
             except BaseException:
                 if self.usable and self._connection.in_transaction:
-                    self._connection.rollback()
+                    if inner:
+                        self._connection.execute("ROLLBACK TO inner")
+                        self._connection.execute("RELEASE inner")
+                    else:
+                        self._connection.rollback()
                 raise
 
     @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """One run of a store: what it was told, what it has measured, what has come out of it."""
 
+import contextlib
 import itertools
 import numbers
 import os
@@ -166,6 +167,27 @@ class Run:
                         database.insert(_chunks.INSERT, row)
             layout.end = at + count
             return at + count
+
+    @contextlib.contextmanager
+    def together(self):
+        """What is written in the block is written at once, at its end: many small things, fast.
+
+        What `log` and `append` acknowledge within counts from the end of the block. If it raises,
+        nothing of it has been written. Other threads, and other processes that write, wait.
+
+        Raises
+        ------
+        StoreError
+            If the run has ended, or the file cannot be written.
+        """
+        self._check_writable()
+        with self._database.lock:
+            try:
+                with self._database.transaction():
+                    yield
+            except BaseException:
+                self._layouts, self._series = {}, {}  # as the file has them, when next asked for
+                raise
 
     def save_checkpoint(self, model, name="model", *, metadata=None):
         """Keep a model, as the bytes of the file that `checkpoint.save` writes.
