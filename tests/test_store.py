@@ -170,7 +170,7 @@ def test_what_is_logged_is_logged_whole_or_not_at_all(store, monkeypatch):
         run.log(-1, loss=1.0)
     with pytest.raises(ValueError, match=r"step is 0\.5"):
         run.log(0.5, loss=1.0)
-    execute = run._database.execute
+    execute = run.database.execute
 
     def failing(sql, values=()):
         if sql.startswith("INSERT INTO metric") and values[-1] == 2.0:
@@ -178,7 +178,7 @@ def test_what_is_logged_is_logged_whole_or_not_at_all(store, monkeypatch):
         return execute(sql, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run._database, "execute", failing)
+        patch.setattr(run.database, "execute", failing)
         with pytest.raises(MemoryError):
             run.log(0, loss=1.0, acc=2.0)
     assert run.metrics() == {}
@@ -218,7 +218,7 @@ def test_every_border_is_read_exactly(store):
     cuts = [0, 1, 2, 4096, 8192, 8193, 16_500, 20_000]  # 8192 of them are two rows
     for first, last in itertools.pairwise(cuts):
         run.append("x", whole[first:last])
-    rows = run._database.execute("SELECT id FROM chunk ORDER BY id")
+    rows = run.database.execute("SELECT id FROM chunk ORDER BY id")
     borders = sorted({row[0] - (1 << _schema.POSITION_BITS) for row in rows} | {20_000})
     assert len(borders) > len(cuts)
     near = sorted({b + d for b in borders for d in (-1, 0, 1) if 0 <= b + d <= 20_000})
@@ -242,15 +242,15 @@ def test_a_long_read_is_put_together_of_pieces(store, monkeypatch):
 def test_a_read_fetches_what_it_needs(store):
     run = store.start("a")
     run.append("x", np.zeros(10**6, np.float32))
-    layout, fetched = run._layouts["x"], []
-    execute = run._database.execute
+    layout, fetched = run._signals._layouts["x"], []
+    execute = run.database.execute
 
     def counting(sql, values=()):
         rows = execute(sql, values)
         fetched.extend(len(row[1]) for row in rows if isinstance(row[-1], bytes))
         return rows
 
-    run._database.execute = counting
+    run.database.execute = counting
     run.read("x", 500_000, 500_001)
     assert fetched == [_chunks.CHUNK]
     fetched.clear()
@@ -351,7 +351,7 @@ def test_a_reader_sees_what_a_writer_adds(path):
 def test_missing_samples_are_told(store):
     run = store.start("a")
     run.append("x", np.zeros(20_000, np.float32))
-    run._database.execute("DELETE FROM chunk WHERE id = ?", ((1 << 42) + 4096,))
+    run.database.execute("DELETE FROM chunk WHERE id = ?", ((1 << 42) + 4096,))
     assert run.read("x", 0, 4096).size == 4096
     for start, stop in [(0, 5000), (4096, 5000), (0, 20_000)]:
         with pytest.raises(StoreError, match="are missing"):
@@ -361,9 +361,9 @@ def test_missing_samples_are_told(store):
 def test_an_interrupt_between_a_block_and_its_being_counted(store):
     run = store.start("a")
     run.append("x", np.arange(3.0))
-    run._layouts["x"].end = 0  # as if the third line of `append` had not run
+    run._signals._layouts["x"].end = 0  # as if the third line of `append` had not run
     assert run.append("x", np.arange(3.0, 5.0)) == 5
-    run._layouts["x"].end = 0
+    run._signals._layouts["x"].end = 0
     assert run.append("x", np.arange(5.0, 5005.0)) == 5005
     assert np.array_equal(run.read("x"), np.arange(5005.0))
 
@@ -409,7 +409,7 @@ def test_models_are_kept_and_replaced(store):
     run.save_checkpoint(second)
     assert sorted(run.checkpoints) == ["model", "other; DROP TABLE run"]
     assert np.array_equal(reader.load_checkpoint().params["A"], second.params["A"])
-    assert run._database.execute("SELECT count(*) FROM part") == [(2,)]
+    assert run.database.execute("SELECT count(*) FROM part") == [(2,)]
     with pytest.raises(checkpoint.CheckpointError, match="holds a DiagonalSSM"):
         reader.load_checkpoint(expected=dict)
     with pytest.raises(ValueError, match="name is 'x'; it must be one of: "):
@@ -427,7 +427,7 @@ def test_a_checkpoint_of_several_parts(store, tmp_path, monkeypatch):
     with open(tmp_path / "n.safetensors", "wb") as file:
         run.write_checkpoint("model", file)
     assert (tmp_path / "n.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
-    run._database.execute("DELETE FROM part WHERE id IN (SELECT max(id) FROM part)")
+    run.database.execute("DELETE FROM part WHERE id IN (SELECT max(id) FROM part)")
     with pytest.raises(StoreError, match="not complete"):
         run.load_checkpoint()
 

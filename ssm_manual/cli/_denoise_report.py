@@ -102,6 +102,59 @@ def _poles(result):
     return {"initial_A_bar": _pairs(result.initial_A_bar), **parameters}
 
 
+# ------------------------------------------------------------------------------------ for a store
+
+
+class Curve:
+    """The losses of a channel on their way into a run of a store, if there is one.
+
+    Those that are reported while it trains, so that a run that is broken off has them; and in the
+    end all. Where a training was begun anew with smaller rates, its first attempt stays.
+    """
+
+    def __init__(self, run, channel, several):
+        self._run, self._told = run, {}
+        self.name = f"loss, channel {channel}" if several else "loss"
+
+    def reached(self, done, loss):
+        """The loss of epoch ``done``, counted from 1."""
+        if self._run is not None:
+            self._run.log(done - 1, **{self.name: loss})
+            self._told[done - 1] = float(loss)
+
+    def complete(self, losses):
+        """All losses: those that are not there yet."""
+        if self._run is None:
+            return
+        with self._run.together():
+            for epoch, loss in enumerate(losses.tolist()):
+                if self._told.get(epoch) != loss:
+                    self._run.log(epoch, **{self.name: loss})
+
+
+def keep(run, results):
+    """Signals of all channels, one draw of noise."""
+    for name in ("clean", "noisy", "restored"):
+        block = np.stack([getattr(result, name) for result in results])
+        run.signal(name, dtype=block.dtype, rate=results[0].rate, channels=len(results))
+        run.append(name, block)
+
+
+def scores(results):
+    """What came out: the model, and its rivals, in dB; means over the channels."""
+    own, found = results[0].method, {}
+    for scores in _by_method(results):
+        if scores[0].method == own:
+            snr, gain = _mean(scores, "snr"), _mean(scores, "gain")
+            found = {"SNR out": snr, "SNR in": snr - gain, "gain": gain} | found
+        else:
+            found[f"SNR out, {scores[0].method}"] = _mean(scores, "snr")
+    return found | {"training seconds": sum(result.training_seconds for result in results)}
+
+
+# --------------------------------------------------------------------------------------- internals
+
+
 def _by_method(results):
     """One list of scores per method, over the channels, in the order of the first channel."""
     return [[r.score(score.method) for r in results] for score in results[0].scores]

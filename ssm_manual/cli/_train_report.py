@@ -94,6 +94,56 @@ def number(task, value):
     return f"{100 * value:.2f} %" if task.percent else f"{value:.4g}"
 
 
+# ------------------------------------------------------------------------------------ for a store
+
+
+class Diary:
+    """What a training tells on its way into a run of a store, if there is one.
+
+    Names begin with the model's: ``s4d/loss`` of every update, counted from 0, and
+    ``s4d/validation_loss`` of every epoch, at the last of its updates.
+    """
+
+    def __init__(self, run, metadata):
+        self._run, self._metadata, self._done = run, metadata, {}
+
+    def each_epoch(self, name, history):
+        """Keep what is new in a history."""
+        if self._run is None:
+            return
+        ends = [int(end) - 1 for end in history["epoch_end"]]
+        with self._run.together():
+            for key, values in history.items():
+                if key == "epoch_end":
+                    continue
+                first = self._done.get((name, key), 0)
+                for i, value in enumerate(values[first:], first):
+                    step = i if key in UPDATES else ends[min(i, len(ends) - 1)]
+                    self._run.log(step, **{f"{name}/{key}": value})
+                self._done[name, key] = len(values)
+
+    def end(self, trained):
+        """Keep a trained model."""
+        if self._run is not None:
+            self._run.save_checkpoint(trained.model, trained.name, metadata=self._metadata)
+
+
+#: What a history has of every update; the rest is of every epoch.
+UPDATES = ("loss", "lr", "grad_norm")
+
+
+def scores(found):
+    """Final scores by model, and of what was not trained."""
+    metric = found.task.metric
+    plain = {}
+    for run in found.runs:
+        plain[f"test {metric}, {run.name}"] = run.test[metric]
+        plain[f"validation {metric}, {run.name}"] = run.validation[metric]
+        plain |= {f"{label}, {run.name}": value for label, value in run.further.items()}
+        plain[f"training seconds, {run.name}"] = run.seconds
+    return plain | {f"test {metric}, {rival.name}": rival.value for rival in found.rivals}
+
+
 # ------------------------------------------------------------------------------------ how to choose
 
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from ssm_manual._modes import MODES
-from ssm_manual.cli import _denoise_report, _output
+from ssm_manual.cli import _denoise_report, _output, _store
 
 DESCRIPTION = """\
 Add white noise to a clean signal and learn to remove it again: a diagonal state-space model,
@@ -51,6 +51,7 @@ examples
   ssm-manual denoise --signal voice.wav --save voice.safetensors
                                                         keep the filter; then, for noisy ones:
   ssm-manual apply voice.safetensors noisy.wav --out restored.wav
+  ssm-manual denoise --store runs.db                    losses, signals, model: for later
   ssm-manual denoise --reproduce                        a published run, number by number
 
 The protocol is documented in ssm_manual.tasks.denoising, the models in
@@ -160,6 +161,7 @@ def add_parser(subparsers):
         metavar="MODEL",
         help="keep the trained filter in a .safetensors file, for ssm-manual apply",
     )
+    _store.add_option(group, "losses, scores, signals and the trained filter")
     group = parser.add_argument_group("instead of a signal of your own")
     which = group.add_mutually_exclusive_group()
     which.add_argument(
@@ -198,14 +200,27 @@ def run(args):
     _check(options)
     figure = None if args.no_figure else args.figure or "denoise.png"
     outputs = {"figure": figure, "json": args.json, "save": args.save}
-    _output.check_outputs({"--signal": options["signal"]}, **outputs)
+    _output.check_outputs({"--signal": options["signal"], "--store": args.store}, **outputs)
     recording = _recording(options["signal"], options["seed"])
-    results = _compare(recording, options, draws)
-    if args.save:  # before anything is printed, to a pipe that may be closed
-        _save(args.save, recording, results, options)
+    config = options | {"draws": draws, "quick": args.quick}
+    name = f"denoise {os.path.basename(options['signal'])}"
+    with _store.recording(args.store, name, config, seed=options["seed"]) as run:
+        results = _compare(recording, options, draws, run)
+        filter = _filter(recording, results, options)
+        metadata = {"options": options, "signal": recording.name}
+        if args.save:  # before anything is printed, to a pipe that may be closed
+            from ssm_manual import checkpoint
+
+            checkpoint.save(args.save, filter, metadata=metadata)
+        if run is not None:
+            _denoise_report.keep(run, results)
+            run.save_checkpoint(filter, metadata=metadata)
+            run.finish(**_denoise_report.scores(results))
     print(_denoise_report.table(results))
     if args.save:
         print(f"model: {args.save}")
+    if args.store:
+        print(f"run {run.id} of {args.store}")
     # the JSON file before the figure: it holds everything, and needs nothing that might fail
     if args.json:
         _output.write_json(args.json, _denoise_report.as_json(results, options, draws))
@@ -225,7 +240,7 @@ def _published(args):
             option = "--" + name.replace("_", "-")
             which = "--reproduce" if args.reproduce else f"--preset {args.preset}"
             raise ValueError(f"{option} does not go with {which}, whose settings are fixed")
-    for option in ("quick", "save"):
+    for option in ("quick", "save", "store"):
         if getattr(args, option):
             raise ValueError(
                 f"--{option} does not go with a published run, whose settings are fixed"
@@ -277,22 +292,20 @@ def _recording(signal, seed):
     return signals.read(signal)
 
 
-def _save(path, recording, results, options):
+def _filter(recording, results, options):
     """The models of all channels, with all that it takes to apply them."""
-    from ssm_manual import checkpoint
     from ssm_manual.models import RecordingFilter
 
-    filter = RecordingFilter(
+    return RecordingFilter(
         [result.model for result in results],
         offset=[result.offset for result in results],
         scale=[result.scale for result in results],
         delay=options["lookahead"] or 0,
         rate=recording.rate,
     )
-    checkpoint.save(path, filter, metadata={"options": options, "signal": recording.name})
 
 
-def _compare(recording, options, draws):
+def _compare(recording, options, draws, run=None):
     """One comparison a channel; a bad channel is found before any is trained on."""
     from tqdm import tqdm
 
@@ -324,8 +337,10 @@ def _compare(recording, options, draws):
         announce_compilation(lambda line: tqdm.write(line, file=sys.stderr)),
     ):
         for channel, (name, samples) in enumerate(zip(names, recording.samples)):
+            curve = _denoise_report.Curve(run, channel, several)
 
-            def progress(done, loss, name=name, first=channel * options["epochs"]):
+            def progress(done, loss, name=name, first=channel * options["epochs"], curve=curve):
+                curve.reached(done, loss)
                 if bar.n == 0:  # compilation is over: it does not count as training
                     bar.start_t = bar.last_print_t = time.time()
                 bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
@@ -346,4 +361,5 @@ def _compare(recording, options, draws):
                     **training,
                 )
             )
+            curve.complete(results[-1].losses)
     return results

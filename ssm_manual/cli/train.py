@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from ssm_manual.cli import _output, _train_report
+from ssm_manual.cli import _output, _store, _train_report
 from ssm_manual.tasks.catalogue import TASKS, task_class
 
 DESCRIPTION = """\
@@ -30,6 +30,7 @@ examples
   ssm-manual train copying-memory --delay 200 --seed 1
   ssm-manual train digits --model s4 --beside rnn        full S4 beside a plain RNN
   ssm-manual train digits --beside none --save digits.safetensors
+  ssm-manual train previous-bit --store runs.db          losses, scores, models: for later
   ssm-manual train previous-bit --choose                 how the settings were chosen
 
 In Python: ssm_manual.tasks.training_run.compare. The protocol is documented in
@@ -121,6 +122,7 @@ def _add_options(parser, task):
     group.add_argument(
         "--save", metavar="MODEL", help="keep the trained --model in a .safetensors file"
     )
+    _store.add_option(group, "losses, scores and trained models")
     parser.add_argument(
         "--choose",
         action="store_true",
@@ -143,23 +145,25 @@ def run(args):
         _check_choice(args)
     args.seed = args.seed or 0
     inputs = {f"--data {i}": path for i, path in enumerate(getattr(args, "data", None) or [])}
+    inputs["--store"] = args.store
     _output.check_outputs(inputs, figure=figure, json=args.json, save=args.save)
     if args.choose:
         return _choose(args, task)
-    found = _compare(args, task, names)
-    if args.save:  # before anything is printed, to a pipe that may be closed
-        from ssm_manual import checkpoint
+    metadata = {"task": task.name, "options": task.chosen, "quick": task.quick, "seed": args.seed}
+    config = _config(args, task, names)
+    with _store.recording(args.store, f"train {task.name}", config, seed=args.seed) as run:
+        found = _compare(args, task, names, _train_report.Diary(run, metadata))
+        if args.save:  # before anything is printed, to a pipe that may be closed
+            from ssm_manual import checkpoint
 
-        metadata = {
-            "task": task.name,
-            "options": task.chosen,
-            "quick": task.quick,
-            "seed": args.seed,
-        }
-        checkpoint.save(args.save, found.runs[0].model, metadata=metadata)
+            checkpoint.save(args.save, found.runs[0].model, metadata=metadata)
+        if run is not None:
+            run.finish(**_train_report.scores(found))
     print(_train_report.table(found))
     if args.save:
         print(f"model: {args.save}")
+    if args.store:
+        print(f"run {run.id} of {args.store}")
     # the JSON file before the figure: it holds everything, and needs nothing that might fail
     if args.json:
         _output.write_json(args.json, _train_report.as_json(found))
@@ -170,6 +174,21 @@ def run(args):
         _output.write_figure(figure, plots.task(found))
         print(f"figure: {figure}")
     return 0
+
+
+def _config(args, task, names):
+    """All that a run in a store is told: options, and what follows from them."""
+    from ssm_manual.tasks import training_run
+
+    settings = {name: training_run.options_of(task, name)[0] for name in names}
+    return {
+        "task": task.name,
+        **task.chosen,
+        "quick": task.quick,
+        "models": names,
+        "data": getattr(args, "data", None),
+        "settings": {name: _train_report.settings_of(s) for name, s in settings.items()},
+    }
 
 
 def _task(args):
@@ -204,14 +223,14 @@ def _models(args):
 
 
 def _check_choice(args):
-    for option in ("beside", "figure", "save", "json"):
+    for option in ("beside", "figure", "save", "json", "store"):
         if getattr(args, option) is not None:
             raise ValueError(f"--{option} does not go with --choose, which prints a table")
     if args.seed is not None:
         raise ValueError("--seed does not go with --choose, which has a seed of its own")
 
 
-def _compare(args, task, names):
+def _compare(args, task, names, diary):
     from ssm_manual.tasks import protocol, training_run
 
     def begin(name, settings, parameters):
@@ -222,7 +241,9 @@ def _compare(args, task, names):
         )
 
     with _announced():
-        return training_run.compare(task, names, seed=args.seed, begin=begin)
+        return training_run.compare(
+            task, names, seed=args.seed, begin=begin, each_epoch=diary.each_epoch, end=diary.end
+        )
 
 
 def _choose(args, task):

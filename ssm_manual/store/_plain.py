@@ -2,13 +2,14 @@
 
 import json
 import math
+import numbers
 import os
 
 import numpy as np
 
 from ssm_manual import _validate
 
-__all__ = ["dumps", "from_text", "name", "strict", "tags"]
+__all__ = ["dumps", "from_text", "known", "name", "number", "strict", "tags"]
 
 
 def name(argument, value):
@@ -65,6 +66,27 @@ def strict(value):
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def number(name, value):
+    """A real number as a float; NaN and infinity too."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (numbers.Real, np.floating, np.integer)
+    ):
+        raise ValueError(f"{name} is {_validate.show(value)}; it must be a real number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is {_validate.show(value)}; it is beyond float64") from None
+
+
+def known(argument, value, names):
+    """Raise `ValueError` unless ``value`` is one of the names that there are."""
+    if value not in names if isinstance(value, str) else True:
+        known = ", ".join(map(repr, names)) or "there is none"
+        raise ValueError(f"{argument} is {_validate.show(value)}; it must be one of: {known}")
 
 
 def _convert(value):

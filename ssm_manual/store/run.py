@@ -1,18 +1,14 @@
 """One run of a store: what it was told, what it has measured, what has come out of it."""
 
 import contextlib
-import itertools
-import numbers
 import os
-import sqlite3
 import tempfile
 import time
 
-import numpy as np
-
-from ssm_manual import _validate
-from ssm_manual.store import _checkpoints, _chunks, _owner, _plain, _schema
+from ssm_manual.store import _checkpoints, _owner, _plain
 from ssm_manual.store._chunks import Signal
+from ssm_manual.store._metrics import Metrics
+from ssm_manual.store._signals import Signals
 from ssm_manual.store.errors import StoreError
 
 __all__ = ["STATUSES", "Run", "Signal"]
@@ -24,7 +20,7 @@ _RUN = "SELECT name, config, seed, tags, versions, started FROM run WHERE id = ?
 
 
 class Run:
-    """A run in a `Store`; made by `Store.start`, `Store.run` and `Store.runs`.
+    """A run in a `Store`, made by `Store.start`, `Store.run` and `Store.runs`.
 
     What `Store.start` returns can be written to, by its process alone, until it is finished. All
     others read. A run is a context manager: at the end of the block it is finished; an exception
@@ -47,19 +43,18 @@ class Run:
     """
 
     def __init__(self, store, number, *, writable=False):
-        self._store, self._database, self.id = store, store._database, number
-        found = self._database.execute(_RUN, (number,))
+        self._store, self.database, self.id = store, store._database, number
+        found = self.database.execute(_RUN, (number,))
         if not found:
             raise StoreError(f"{store.path}: there is no run {number}")
         self.name, config, seed, tags, versions, self.started = found[0]
         self.config, self.versions = self._told(config, dict), self._told(versions, dict)
         self.seed, self.tags = self._told(seed), self._told(tags, list)
-        self._writable = writable
-        self._layouts, self._series = {}, {}
-        self._entries = itertools.count()
+        self.writable = writable
+        self._signals, self._metrics = Signals(self), Metrics(self)
 
     def __repr__(self):
-        return f"<Run {self.id} {self.name!r}, {self.status}, in {self._store.path}>"
+        return f"<Run {self.id} {self.name!r}, {self.status}, in {self.database.path}>"
 
     # ------------------------------------------------------------------------------------- writing
 
@@ -83,18 +78,7 @@ class Run:
         StoreError
             If the run has ended, or the file cannot be written.
         """
-        step = _validate.integer("step", step, minimum=0, maximum=2**63 - 1)
-        floats = {_plain.name("a name", key): _number(key, v) for key, v in values.items()}
-        database = self._database
-        with database.lock:
-            self._check_writable()
-            entry = next(self._entries)
-            with database.transaction():
-                rows = [(self._series_of(key), step, entry, v) for key, v in floats.items()]
-                for row in rows:
-                    database.execute("INSERT INTO metric VALUES (?, ?, ?, ?)", row)
-            for key, row in zip(floats, rows):
-                self._series[key] = row[0]
+        self._metrics.log(step, values)
 
     def signal(self, name, *, dtype="float32", rate=None, channels=None):
         """Say what a signal is before its first block; without this the first block says it.
@@ -117,7 +101,7 @@ class Run:
         StoreError
             If the run has ended, or the file cannot be written.
         """
-        self._declare(name, dtype, rate, channels)
+        self._signals.declare(name, dtype, rate, channels)
 
     def append(self, name, block):
         """Add samples at the end of a signal.
@@ -145,28 +129,7 @@ class Run:
         StoreError
             If the run has ended, or the file cannot be written.
         """
-        layout = self._layouts.get(name) if type(name) is str else None
-        database = self._database
-        with database.lock:
-            if layout is None or not self._writable or not database.usable:
-                self._check_writable()
-                layout = self._layout_for(name, block)
-            count, data = layout.bytes_of(block)
-            at = layout.end
-            if 0 < count <= layout.most:  # one statement, which commits by itself
-                try:
-                    database.insert(_chunks.INSERT, (layout.base + at, data))
-                except sqlite3.IntegrityError:
-                    # an interrupt has come between an earlier block and its being counted
-                    at = layout.length(database)
-                    database.insert(_chunks.INSERT, (layout.base + at, data))
-            elif count:
-                with database.transaction():
-                    at = layout.length(database)
-                    for row in layout.rows(data, at):
-                        database.insert(_chunks.INSERT, row)
-            layout.end = at + count
-            return at + count
+        return self._signals.append(name, block)
 
     @contextlib.contextmanager
     def together(self):
@@ -175,18 +138,15 @@ class Run:
         What `log` and `append` acknowledge within counts from the end of the block. If it raises,
         nothing of it has been written. Other threads, and other processes that write, wait.
 
-        Raises
-        ------
-        StoreError
-            If the run has ended, or the file cannot be written.
         """
-        self._check_writable()
-        with self._database.lock:
+        self.check_writable()
+        with self.database.lock:
             try:
-                with self._database.transaction():
+                with self.database.transaction():
                     yield
             except BaseException:
-                self._layouts, self._series = {}, {}  # as the file has them, when next asked for
+                self._signals.forget()
+                self._metrics.forget()
                 raise
 
     def save_checkpoint(self, model, name="model", *, metadata=None):
@@ -209,14 +169,14 @@ class Run:
             If the run has ended, or the file cannot be written.
         """
         name = _plain.name("name", name)
-        self._check_writable()
+        self.check_writable()
         from ssm_manual import checkpoint
 
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "model.safetensors")
             checkpoint.save(path, model, metadata=metadata)
-            with open(path, "rb") as file, self._database.transaction():
-                _checkpoints.write(self._database, self.id, name, file)
+            with open(path, "rb") as file, self.database.transaction():
+                _checkpoints.write(self.database, self.id, name, file)
 
     def finish(self, /, **scores):
         """The run has ended well.
@@ -226,8 +186,8 @@ class Run:
         **scores : float
             What came out of it, by name. NaN and infinity are kept.
         """
-        floats = {_plain.name("a name", key): _number(key, v) for key, v in scores.items()}
-        self._check_writable()
+        floats = {_plain.name("a name", key): _plain.number(key, v) for key, v in scores.items()}
+        self.check_writable()
         self._end("finished", "", floats)
 
     def fail(self, error):
@@ -238,7 +198,7 @@ class Run:
         error : Exception or str
             What went wrong.
         """
-        self._check_writable()
+        self.check_writable()
         self._end("failed", _words(error))
 
     def interrupt(self, reason="interrupted"):
@@ -248,14 +208,14 @@ class Run:
         ----------
         reason : str
         """
-        self._check_writable()
+        self.check_writable()
         self._end("interrupted", _words(reason))
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
-        if not self._writable or not self._database.usable:  # ended already; or in a forked child
+        if not self.writable or not self.database.usable:  # ended already; or in a forked child
             return
         if error is None:
             self._end("finished", "")
@@ -308,20 +268,12 @@ class Run:
         ValueError
             If nothing was logged under the name.
         """
-        series = dict(
-            self._database.execute(
-                "SELECT name, id FROM series WHERE run = ? ORDER BY id", (self.id,)
-            )
-        )
-        if name is None:
-            return {key: self._values(number) for key, number in series.items()}
-        _known("name", name, series)
-        return self._values(series[name])
+        return self._metrics.read(name)
 
     @property
     def signals(self):
         """All signals by name, a dict of `Signal`."""
-        return {key: a.described(self._database) for key, a in self._all_layouts().items()}
+        return self._signals.described()
 
     def read(self, name, start=0, stop=None):
         """Samples of a signal; the others are not read from the disk.
@@ -345,32 +297,12 @@ class Run:
         StoreError
             If samples are missing from the file, which is damaged then.
         """
-        layout = self._layouts.get(name) if type(name) is str else None
-        if layout is None:
-            layout = self._all_layouts()
-            _known("name", name, layout)
-            layout = self._layouts[name] = layout[name]
-            layout.end = layout.length(self._database)
-        start = _validate.integer("start", start, minimum=0)
-        stop = stop if stop is None else _validate.integer("stop", stop, minimum=0)
-        if stop is None or max(start, stop) > layout.end:
-            length = layout.length(self._database)
-            if not self._writable:  # the writer's is counted by `append` alone
-                layout.end = length
-            stop = length if stop is None else stop
-            for argument, value in (("start", start), ("stop", stop)):
-                if value > length:
-                    raise ValueError(
-                        f"{argument} is {value}; signal {name!r} holds {length} samples"
-                    )
-        if start > stop:
-            raise ValueError(f"start is {start}; it must be at most stop, {stop}")
-        return layout.read(self._database, start, stop)
+        return self._signals.read(name, start, stop)
 
     @property
     def checkpoints(self):
         """Names of the models that are kept, in order."""
-        return _checkpoints.names(self._database, self.id)
+        return _checkpoints.names(self.database, self.id)
 
     def load_checkpoint(self, name="model", *, expected=None):
         """A model that was kept.
@@ -402,7 +334,7 @@ class Run:
             try:
                 return checkpoint.load(path, expected=expected)
             except checkpoint.CheckpointError as error:
-                where = f"{self._store.path}, checkpoint {name!r} of run {self.id}"
+                where = f"{self.database.path}, checkpoint {name!r} of run {self.id}"
                 raise checkpoint.CheckpointError(str(error).replace(path, where)) from None
 
     def write_checkpoint(self, name, file):
@@ -419,17 +351,17 @@ class Run:
         ValueError
             If there is no such checkpoint.
         """
-        _known("name", name, self.checkpoints)
-        _checkpoints.read(self._database, self.id, name, file)
+        _plain.known("name", name, self.checkpoints)
+        _checkpoints.read(self.database, self.id, name, file)
 
     # ----------------------------------------------------------------------------------- internals
 
     def _now(self, *columns):
-        found = self._database.execute(
+        found = self.database.execute(
             f"SELECT {', '.join(columns)} FROM run WHERE id = ?", (self.id,)
         )
         if not found:
-            raise StoreError(f"{self._store.path}: run {self.id} has been deleted")
+            raise StoreError(f"{self.database.path}: run {self.id} has been deleted")
         return found[0]
 
     def _told(self, text, kind=object):
@@ -437,141 +369,28 @@ class Run:
         try:
             return _plain.from_text(text, kind)
         except ValueError:
-            raise self._damaged("its description") from None
+            raise self.damaged("its description") from None
 
-    def _damaged(self, what):
-        return StoreError(f"{self._store.path}: is damaged: {what} of run {self.id} makes no sense")
+    def damaged(self, what):
+        return StoreError(
+            f"{self.database.path}: is damaged: {what} of run {self.id} makes no sense"
+        )
 
-    def _check_writable(self):
-        self._database.check_writable()
-        if not self._writable:
+    def check_writable(self):
+        """Raise `StoreError` if nothing can be added."""
+        self.database.check_writable()
+        if not self.writable:
             raise StoreError(
-                f"{self._store.path}: run {self.id} is {self.status}, or of another process: "
+                f"{self.database.path}: run {self.id} is {self.status}, or of another process: "
                 "nothing can be added to it"
             )
 
     def _end(self, status, error, scores=None):
-        self._database.execute(
+        self.database.execute(
             "UPDATE run SET status = ?, error = ?, scores = ?, ended = ? WHERE id = ?",
             (status, error, _plain.dumps("scores", scores or {}), time.time(), self.id),
         )
-        self._writable = False
-
-    def _series_of(self, name):
-        """The number of a series of values, which is entered if it is new."""
-        if name in self._series:
-            return self._series[name]
-        key = (self.id, name)
-        found = self._database.execute("SELECT id FROM series WHERE run = ? AND name = ?", key)
-        if not found:
-            self._database.execute("INSERT INTO series (run, name) VALUES (?, ?)", key)
-            found = self._database.execute("SELECT last_insert_rowid()")
-        return found[0][0]
-
-    def _values(self, series):
-        found = self._database.execute(
-            "SELECT step, value FROM metric WHERE series = ? ORDER BY step, entry", (series,)
-        )
-        try:
-            steps = np.array([step for step, _ in found], np.int64)
-            # SQLite has no NaN and keeps NULL in its place; nothing else is ever NULL here
-            values = np.array([np.nan if v is None else v for _, v in found], np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise self._damaged("a metric") from None
-        return steps, values
-
-    def _all_layouts(self):
-        found = self._database.execute(
-            "SELECT id, name, dtype, channels, rate FROM signal WHERE run = ? ORDER BY id",
-            (self.id,),
-        )
-        for number, name, dtype, channels, rate in found:
-            if (
-                not isinstance(name, str)
-                or dtype not in _chunks.DTYPES
-                or type(channels) not in (int, type(None))
-                or type(rate) not in (float, type(None))
-                or not 1 <= (channels or 1) <= _chunks.MOST_CHANNELS
-            ):
-                raise self._damaged(f"signal {number}")
-        return {row[1]: _chunks.Layout(*row) for row in found}
-
-    def _layout_for(self, name, block):
-        """The layout of a signal that is appended to; of a new one, as its first block has it."""
-        name = _plain.name("name", name)
-        if name in self._layouts:
-            return self._layouts[name]
-        known = self._all_layouts()
-        if name in known:  # declared, and an interrupt came before it was noted here
-            layout = known[name]
-            layout.end = layout.length(self._database)
-            self._layouts[name] = layout
-            return layout
-        if not isinstance(block, np.ndarray) or block.ndim not in (1, 2):
-            raise ValueError(
-                f"block is {_validate.show(block)}; it must be an array of shape (n,) or "
-                "(channels, n)"
-            )
-        channels = block.shape[0] if block.ndim == 2 else None
-        return self._declare(name, block.dtype.newbyteorder("="), None, channels)
-
-    def _declare(self, name, dtype, rate, channels):
-        name = _plain.name("name", name)
-        dtype = _dtype(dtype)
-        if rate is not None:
-            rate = _validate.real_number("rate", rate, above=0)
-        if channels is not None:
-            channels = _validate.integer(
-                "channels", channels, minimum=1, maximum=_chunks.MOST_CHANNELS
-            )
-        with self._database.lock:
-            self._check_writable()
-            with self._database.transaction():
-                if name in self._all_layouts():
-                    raise ValueError(f"name is {name!r}; run {self.id} has such a signal already")
-                self._database.execute(
-                    "INSERT INTO signal (run, name, dtype, channels, rate) VALUES (?, ?, ?, ?, ?)",
-                    (self.id, name, dtype, channels, rate),
-                )
-                number = self._database.execute("SELECT last_insert_rowid()")[0][0]
-                if number > _schema.MOST_SIGNALS:
-                    raise StoreError(
-                        f"{self._store.path}: has had {_schema.MOST_SIGNALS} signals, which are "
-                        "the most; begin another store"
-                    )
-            layout = self._layouts[name] = _chunks.Layout(number, name, dtype, channels, rate)
-            return layout
-
-
-def _number(name, value):
-    """A real number as a float; NaN and infinity too."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (numbers.Real, np.floating, np.integer)
-    ):
-        raise ValueError(f"{name} is {_validate.show(value)}; it must be a real number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{name} is {_validate.show(value)}; it is beyond float64") from None
-
-
-def _known(argument, value, names):
-    if value not in names if isinstance(value, str) else True:
-        known = ", ".join(map(repr, names)) or "there is none"
-        raise ValueError(f"{argument} is {_validate.show(value)}; it must be one of: {known}")
-
-
-def _dtype(dtype):
-    try:
-        name = np.dtype(dtype).name if dtype is not None else None
-    except TypeError:
-        name = dtype
-    if not isinstance(name, str) or name not in _chunks.DTYPES:
-        allowed = ", ".join(_chunks.DTYPES)
-        raise ValueError(f"dtype is {_validate.show(name)}; it must be one of {allowed}")
-    return name
+        self.writable = False
 
 
 def _words(error):

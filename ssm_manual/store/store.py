@@ -272,7 +272,7 @@ class Store:
             return
         try:
             for run in self._started:
-                if run._writable:
+                if run.writable:
                     run.interrupt(reason)
         finally:
             self._database.close()

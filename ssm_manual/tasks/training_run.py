@@ -116,7 +116,7 @@ def options_of(task, name):
     return _completed(task, name, task.settings(name))
 
 
-def train(task, name, parts, *, seed, settings=None, progress=None):
+def train(task, name, parts, *, seed, settings=None, progress=None, each_epoch=None):
     """Train one model; the test part stays sealed.
 
     Parameters
@@ -132,6 +132,9 @@ def train(task, name, parts, *, seed, settings=None, progress=None):
         None: the task's.
     progress : bool, optional
         As of `Trainer.fit`.
+    each_epoch : callable, optional
+        ``each_epoch(name, history)`` at the end of every epoch, once or twice, with the trainer's
+        history so far.
 
     Returns
     -------
@@ -145,7 +148,9 @@ def train(task, name, parts, *, seed, settings=None, progress=None):
     model, trainer = _made(task, settings, options, parts, seed)
     metric = f"validation_{task.metric}"
     mode = "max" if task.higher_is_better else "min"
-    stopping = EarlyStopping(settings.epochs, metric, mode, enough=settings.enough)
+    stopping = _Watched(settings.epochs, metric, mode, enough=settings.enough)
+    if each_epoch is not None:
+        object.__setattr__(stopping, "tell", lambda: each_epoch(name, trainer.history))
     clock = time.perf_counter()
     task.fit(trainer, parts, settings, early_stopping=stopping, progress=progress)
     seconds = time.perf_counter() - clock
@@ -164,7 +169,9 @@ def train(task, name, parts, *, seed, settings=None, progress=None):
     )
 
 
-def compare(task, models=("s4d", "lstm"), *, seed=0, progress=None, begin=None):
+def compare(
+    task, models=("s4d", "lstm"), *, seed=0, progress=None, begin=None, each_epoch=None, end=None
+):
     """Train models on the same data, then open the test part, once.
 
     Parameters
@@ -178,6 +185,10 @@ def compare(task, models=("s4d", "lstm"), *, seed=0, progress=None, begin=None):
         As of `Trainer.fit`.
     begin : callable, optional
         ``begin(name, settings, parameters)`` before each training.
+    each_epoch : callable, optional
+        See `train`.
+    end : callable, optional
+        ``end(run)`` after each training, before the test part is opened.
 
     Returns
     -------
@@ -199,7 +210,9 @@ def compare(task, models=("s4d", "lstm"), *, seed=0, progress=None, begin=None):
         if begin is not None:
             settings, options = options_of(task, name)
             begin(name, settings, parameter_count(**options))
-        runs.append(train(task, name, parts, seed=seed, progress=progress))
+        runs.append(train(task, name, parts, seed=seed, progress=progress, each_epoch=each_epoch))
+        if end is not None:
+            end(runs[-1])
     test = parts.test.open()
     runs = tuple(
         dataclasses.replace(
@@ -233,6 +246,18 @@ def choose(task, name, *, seed=protocol.CHOICE_SEED, progress=None):
 
 
 # --------------------------------------------------------------------------------------- internals
+
+
+class _Watched(EarlyStopping):
+    """Judges as ever, and tells that it has been asked: once or twice at the end of an epoch."""
+
+    tell = None
+
+    def reached(self, value):
+        """As ever."""
+        if self.tell is not None:
+            self.tell()
+        return super().reached(value)
 
 
 def _completed(task, name, settings):
