@@ -11,7 +11,7 @@ import sys
 
 from ssm_manual._version import __version__
 
-COMMANDS = ("denoise", "apply", "regress", "kernels", "gradcheck", "train", "vectors")
+COMMANDS = ("denoise", "apply", "regress", "kernels", "gradcheck", "train", "vectors", "runs")
 
 
 def build_parser():

@@ -71,7 +71,16 @@ def _fill(run, folder):
 
 
 def describe(run):
-    """All about a run but what it measured, as plain data."""
+    """All about a run but what it measured, as plain data.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    dict
+    """
     names = ("id", "name", "status", "error", "started", "ended", "seed", "tags", "config",
              "scores", "versions")  # fmt: skip
     return {name: getattr(run, name) for name in names}

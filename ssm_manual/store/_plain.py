@@ -58,7 +58,17 @@ def from_text(text, kind=object):
 
 
 def strict(value):
-    """The same data for JSON that other programs read: NaN and infinity as texts."""
+    """The same data for JSON that other programs read: NaN and infinity as texts.
+
+    Parameters
+    ----------
+    value : object
+        Plain data.
+
+    Returns
+    -------
+    object
+    """
     if isinstance(value, dict):
         return {key: strict(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
