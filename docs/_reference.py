@@ -20,6 +20,7 @@ PAGES = {
     "ssm_manual.hippo": "HiPPO",
     "ssm_manual.tasks": "Tasks",
     "ssm_manual.checkpoint": "Checkpoints",
+    "ssm_manual.store": "Store of runs",
     "ssm_manual.interop": "PyTorch",
     "ssm_manual.vectors": "Test vectors",
     "ssm_manual.plots": "Figures",

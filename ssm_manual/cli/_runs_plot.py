@@ -95,6 +95,7 @@ def _draw_metric(ax, title, names, runs, metrics):
                 largest = max(largest, values[finite].max())
     if 0 < least < largest / SPAN:
         ax.set_yscale("log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="step", ylabel=_text(title))
     if lines > 1 or any("not finite" in text for text in ax.get_legend_handles_labels()[1]):
         ax.legend(frameon=False, fontsize="small")
@@ -129,8 +130,10 @@ def _draw_signals(ax, run, names, args, *, titled):
         label = f"|{name}|" if described[name].dtype.startswith("complex") else name
         traces[_text(label)] = np.where(np.isfinite(block), block, 0.0)
     plots.signals(traces, rate, ax, start=start)
-    if titled or any((described[name].channels or 1) > 1 for name in names):
-        ax.set_title(f"run {run.id}, channel {args.channel}", loc="left", fontsize="medium")
+    several = any((described[name].channels or 1) > 1 for name in names)
+    if titled or several:
+        title = f"run {run.id}" + f", channel {args.channel}" * several
+        ax.set_title(title, loc="left", fontsize="medium")
 
 
 def _text(name):
