@@ -212,7 +212,10 @@ DENOISE = ["denoise", "--quick", "--epochs", "30", "--poles", "4", "--no-figure"
 
 
 def test_denoise_with_a_store_and_without(folder, capsys):
-    argv = [*DENOISE, "--signal", "eeg", "--seed", "7"]
+    t = np.arange(300.0)
+    two_channels = np.stack([np.sin(0.1 * t), np.sin(0.27 * t) + np.sin(0.1 * t)], axis=1)
+    np.savetxt("two.csv", two_channels, delimiter=",")
+    argv = [*DENOISE, "--signal", "two.csv", "--seed", "7"]
     assert main([*argv, "--json", "a.json", "--save", "a.safetensors"]) == 0
     plain = capsys.readouterr().out
     assert main([*argv, "--json", "b.json", "--store", "runs.db"]) == 0
@@ -227,7 +230,7 @@ def test_denoise_with_a_store_and_without(folder, capsys):
     assert table == [line for line in kept.splitlines() if " dB " in line]
     with Store("runs.db", readonly=True) as store:
         (run,) = store.runs()
-        assert (run.name, run.status, run.seed) == ("denoise eeg", "finished", 7)
+        assert (run.name, run.status, run.seed) == ("denoise two.csv", "finished", 7)
         assert run.config["poles"] == 4
         assert run.config["epochs"] == 30
         for k, channel in enumerate(one["channels"]):
@@ -238,7 +241,8 @@ def test_denoise_with_a_store_and_without(folder, capsys):
         assert run.scores["SNR out"] == own["snr"]
         assert run.scores["gain"] == own["gain"]
         clean = run.read("clean")
-        assert clean.shape == (4, one["channels"][0]["samples"])
+        assert clean.shape == (2, 300)
+        assert np.allclose(clean, two_channels.T)
         assert run.signals["restored"].rate == one["channels"][0]["rate"]
         model = run.load_checkpoint(expected=RecordingFilter)
         saved = checkpoint.load("a.safetensors")
@@ -260,7 +264,7 @@ def test_losses_are_kept_while_it_trains_and_all_in_the_end(folder):
 
 
 def test_train_with_a_store_and_without(folder, capsys):
-    argv = ["train", "previous-bit", "--quick", "--no-figure", "--seed", "1"]
+    argv = ["train", "previous-bit", "--quick", "--no-figure", "--seed", "1", "--beside", "none"]
     assert main([*argv, "--json", "a.json"]) == 0
     assert main([*argv, "--json", "b.json", "--store", "runs.db", "--save", "m.safetensors"]) == 0
     assert "run 1 of runs.db\n" in capsys.readouterr().out
@@ -272,7 +276,7 @@ def test_train_with_a_store_and_without(folder, capsys):
     with Store("runs.db", readonly=True) as store:
         (run,) = store.runs()
         assert (run.name, run.status, run.seed) == ("train previous-bit", "finished", 1)
-        assert run.config["settings"]["lstm"]["lr"] == one["runs"][1]["settings"]["lr"]
+        assert run.config["settings"]["s4d"]["lr"] == one["runs"][0]["settings"]["lr"]
         for own in one["runs"]:
             name, history = own["model"], own["history"]
             ends = [int(end) - 1 for end in history.pop("epoch_end")]
@@ -282,7 +286,7 @@ def test_train_with_a_store_and_without(folder, capsys):
                 each = key in ("loss", "lr", "grad_norm")
                 assert steps.tolist() == (list(range(len(values))) if each else ends)
             assert run.scores[f"test accuracy, {name}"] == own["test"]["accuracy"]
-        assert run.checkpoints == ["s4d", "lstm"]
+        assert run.checkpoints == ["s4d"]
         kept = run.load_checkpoint("s4d", expected=SequenceModel)
         saved = checkpoint.load("m.safetensors")
         for name, value in saved.params.items():
