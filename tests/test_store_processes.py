@@ -6,6 +6,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -201,18 +202,36 @@ with Store(path) as store:
 
 def test_another_process_that_holds_the_file_is_waited_for(tmp_path):
     path = str(tmp_path / "runs.db")
-    with Store(path, timeout=0.6) as store:
+    with Store(path, timeout=0.4) as store:
         run = store.start("a")
-        other = sqlite3.connect(path, isolation_level=None)
+        run.append("x", np.zeros(3))
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         other.execute("BEGIN IMMEDIATE")
-        clock = time.monotonic()
-        with pytest.raises(StoreError, match=r"locked by another process, for more than 0\.6 s"):
-            run.append("x", np.zeros(3))
-        assert time.monotonic() - clock >= 0.6
+        for write in (
+            lambda: run.append("x", np.zeros(3)),  # of one row, and of several
+            lambda: run.append("x", np.zeros(9000)),
+            lambda: run.log(0, loss=1.0),
+        ):
+            clock = time.monotonic()
+            with pytest.raises(
+                StoreError, match=r"locked by another process, for more than 0\.4 s"
+            ):
+                write()
+            assert time.monotonic() - clock >= 0.4
         other.execute("ROLLBACK")
+        assert run.append("x", np.ones(3)) == 6  # nothing of what failed is there
+        assert run.read("x").tolist() == [0, 0, 0, 1, 1, 1]
+        assert run.metrics() == {}
+    with Store(path, timeout=30) as store:
+        run = store.start("b")
+        run.append("x", np.zeros(3))
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.4, lambda: other.execute("ROLLBACK"))
+        release.start()
+        assert run.append("x", np.ones(3)) == 6
+        release.join()
+        assert run.read("x").tolist() == [0, 0, 0, 1, 1, 1]
         other.close()
-        assert run.append("x", np.ones(3)) == 3  # nothing of what failed is there
-        assert run.read("x").tolist() == [1, 1, 1]
 
 
 # ------------------------------------------------------------------------------------- owners

@@ -65,5 +65,5 @@ class Metrics:
             # SQLite has no NaN and keeps NULL in its place; nothing else is ever NULL here
             values = np.array([np.nan if v is None else v for _, v in found], np.float64)
         except (TypeError, ValueError, OverflowError):
-            raise self._run.damaged("a metric") from None
+            raise self._run._damaged("a metric") from None
         return steps, values

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssm_manual import _validate
 
-__all__ = ["dumps", "from_text", "known", "name", "number", "strict", "tags"]
+__all__ = ["dumps", "from_text", "known", "name", "number", "strict", "tags", "words"]
 
 
 def name(argument, value):
@@ -97,6 +97,12 @@ def known(argument, value, names):
     if value not in names if isinstance(value, str) else True:
         known = ", ".join(map(repr, names)) or "there is none"
         raise ValueError(f"{argument} is {_validate.show(value)}; it must be one of: {known}")
+
+
+def words(error):
+    """An error as a text that can be kept."""
+    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return text.rstrip(": ").encode(errors="replace").decode()
 
 
 def _convert(value):

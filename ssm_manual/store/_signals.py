@@ -86,7 +86,7 @@ class Signals:
                 or type(rate) not in (float, type(None))
                 or not 1 <= (channels or 1) <= _chunks.MOST_CHANNELS
             ):
-                raise self._run.damaged(f"signal {number}")
+                raise self._run._damaged(f"signal {number}")
         return {row[1]: Layout(*row) for row in found}
 
     def _for(self, name, block):

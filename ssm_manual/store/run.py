@@ -26,6 +26,14 @@ class Run:
     others read. A run is a context manager: at the end of the block it is finished; an exception
     makes it failed, with what the exception says, and an interrupt (Ctrl-C) interrupted.
 
+    Parameters
+    ----------
+    store : Store
+    number : int
+        Its ``id``.
+    writable : bool
+        Whether it can be written to; `Store.start` alone says so.
+
     Attributes
     ----------
     id : int
@@ -199,7 +207,7 @@ class Run:
             What went wrong.
         """
         self.check_writable()
-        self._end("failed", _words(error))
+        self._end("failed", _plain.words(error))
 
     def interrupt(self, reason="interrupted"):
         """The run was broken off.
@@ -209,7 +217,7 @@ class Run:
         reason : str
         """
         self.check_writable()
-        self._end("interrupted", _words(reason))
+        self._end("interrupted", _plain.words(reason))
 
     def __enter__(self):
         return self
@@ -220,9 +228,9 @@ class Run:
         if error is None:
             self._end("finished", "")
         elif isinstance(error, Exception):
-            self._end("failed", _words(error))
+            self._end("failed", _plain.words(error))
         else:  # KeyboardInterrupt, SystemExit
-            self._end("interrupted", _words(error))
+            self._end("interrupted", _plain.words(error))
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -369,12 +377,11 @@ class Run:
         try:
             return _plain.from_text(text, kind)
         except ValueError:
-            raise self.damaged("its description") from None
+            raise self._damaged("its description") from None
 
-    def damaged(self, what):
-        return StoreError(
-            f"{self.database.path}: is damaged: {what} of run {self.id} makes no sense"
-        )
+    def _damaged(self, what):
+        where = self.database.path
+        return StoreError(f"{where}: is damaged: {what} of run {self.id} makes no sense")
 
     def check_writable(self):
         """Raise `StoreError` if nothing can be added."""
@@ -391,9 +398,3 @@ class Run:
             (status, error, _plain.dumps("scores", scores or {}), time.time(), self.id),
         )
         self.writable = False
-
-
-def _words(error):
-    """An error as a text that can be kept."""
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    return text.rstrip(": ").encode(errors="replace").decode()
