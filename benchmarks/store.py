@@ -8,8 +8,8 @@ every time. The rivals:
 * a flat file, written without a buffer. It makes the same promise: the block is with the operating
   system when the call returns.
 * an SQLite table with a row for every sample, in the same mode as the store, where every sample is
-  acknowledged as it comes, as one logs a value; and the same with one transaction a block. A flat
-  file itself is not 50 times as fast as the latter.
+  acknowledged as it comes, as one logs a value; and the same with one transaction a block, which
+  takes about 50 times as long as the flat file itself.
 
 Then blocks of 4096 samples at random places of a signal of 10^7, which was appended 1024 at a time,
 beside a mapped flat file of the same samples; each gives a copy.
