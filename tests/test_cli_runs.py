@@ -155,7 +155,7 @@ def test_export_and_delete(filled, capsys, monkeypatch):
     for text in ("\n", "", "no\n"):
         assert answer(text) == 1
         assert "Delete this run for ever?" in capsys.readouterr().out
-    assert len(Store("runs.db", readonly=True).runs()) == 3
+    assert len(ran(capsys, "list", "runs.db").splitlines()) == 4
     assert answer("y\n") == 0
     assert ran(capsys, "delete", "runs.db", "2", "3", "--yes").endswith("deleted 2, 3\n")
     assert ran(capsys, "list", "runs.db") == "no runs\n"

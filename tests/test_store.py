@@ -142,12 +142,13 @@ def test_metrics_come_back_by_step(store, path):
     for k, step in enumerate(steps):
         run.log(step, loss=k / 3, **{"learning rate; --": np.float32(k)})
     run.log(1, self=1, step=2)
-    for r in (run, store.run(1), Store(path, readonly=True).run(1)):
-        found, values = r.metrics("loss")
-        assert found.dtype == np.int64
-        assert found.tolist() == [0, 2, 5, 2**53 + 1]
-        assert values.tolist() == [0, 2 / 3, 1 / 3, 1.0]
-        assert list(r.metrics()) == ["loss", "learning rate; --", "self", "step"]
+    with Store(path, readonly=True) as other:
+        for r in (run, store.run(1), other.run(1)):
+            found, values = r.metrics("loss")
+            assert found.dtype == np.int64
+            assert found.tolist() == [0, 2, 5, 2**53 + 1]
+            assert values.tolist() == [0, 2 / 3, 1 / 3, 1.0]
+            assert list(r.metrics()) == ["loss", "learning rate; --", "self", "step"]
     with pytest.raises(ValueError, match="name is 'lost'; it must be one of: 'loss'"):
         run.metrics("lost")
 

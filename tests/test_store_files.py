@@ -215,6 +215,7 @@ def test_many_flipped_bits_are_survived(path, rng):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # to fork beside threads
 def test_what_may_be_read_and_not_written(path, tmp_path):
     """In a child, without a superuser's powers."""
     fill(path)

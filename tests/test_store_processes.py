@@ -152,9 +152,10 @@ def test_many_processes_may_create_it_at_once(tmp_path):
 def test_a_forked_child_cannot_use_its_parents_store(tmp_path):
     """The child is told; it opens its own; its end does nothing to the parent's run."""
     out = run_python(f"""
-import os, sys, threading
+import os, sys, threading, warnings
 import numpy as np
 from ssm_manual.store import Store, StoreError
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons advise against what is tried
 path = {str(tmp_path / "runs.db")!r}
 store = Store(path)
 run = store.start("parent")
@@ -265,6 +266,7 @@ def test_who_is_taken_to_be_alive(change, alive):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # to fork beside threads
 def test_a_killed_process_that_nobody_has_waited_for():
     """A zombie has a number still, and is no longer there."""
     child = os.fork()

@@ -184,10 +184,11 @@ class Store:
         if since is not None:
             since = _validate.real_number("since", since)
         self._mark_interrupted()
+        name = None if name is None else _plain.name("name", name)
         found = self._database.execute(
-            "SELECT id FROM run WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR started >= ?2)"
+            "SELECT id FROM run WHERE (? IS NULL OR name = ?) AND (? IS NULL OR started >= ?)"
             " ORDER BY id",
-            (None if name is None else _plain.name("name", name), since),
+            (name, name, since, since),
         )
         runs = [Run(self, number) for (number,) in found]
         return [
