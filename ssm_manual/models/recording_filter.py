@@ -7,6 +7,7 @@ import numpy as np
 from ssm_manual import _validate
 from ssm_manual.models.diagonal import DiagonalSSM
 from ssm_manual.models.sequence import SequenceModel
+from ssm_manual.models.stream import Stream
 
 __all__ = ["RecordingFilter", "Stream"]
 
@@ -109,13 +110,15 @@ class RecordingFilter:
         """Whether an output needs nothing beyond the delay; otherwise the whole recording."""
         return not (self.deep and any(_both_ways(m) for m in self.models))
 
-    def stream(self, channels=1):
+    def stream(self, channels=1, *, state=None):
         """Begin a recording: the result takes its blocks one after the other.
 
         Parameters
         ----------
         channels : int
             Of the recording.
+        state : mapping of str to array_like, optional
+            From `Stream.state`, to go on where that stream stood; None is the beginning.
 
         Returns
         -------
@@ -124,7 +127,7 @@ class RecordingFilter:
         Raises
         ------
         ValueError
-            If the filter was made for another number of channels.
+            If the filter was made for another number of channels, or ``state`` does not fit.
         """
         channels = _validate.integer("channels", channels, minimum=1)
         if self.channels not in (1, channels):
@@ -132,7 +135,7 @@ class RecordingFilter:
                 f"channels is {channels}; this filter has a model for each of {self.channels} "
                 "channels and takes recordings of so many"
             )
-        return Stream(self, channels)
+        return Stream(self, channels, state)
 
     def __call__(self, samples):
         """Filter a whole recording.
@@ -273,109 +276,3 @@ def _kind(model):
 
 def _both_ways(model):
     return bool((model.options["layer_options"] or {}).get("bidirectional"))
-
-
-class Stream:
-    """A recording on its way through a `RecordingFilter`: what it remembers between blocks.
-
-    Any cutting into blocks gives the same bits, because every sample goes through the same
-    recurrence; of a deep filter, the same to rounding. One that is not causal gives nothing back
-    until `finish`, and holds the whole recording until then.
-
-    Parameters
-    ----------
-    filter : RecordingFilter
-        What to apply.
-    channels : int
-        Rows of every block.
-    """
-
-    def __init__(self, filter, channels):
-        self.filter, self.channels = filter, channels
-        self._states = [None] * filter.channels
-        self._skip = filter.delay
-        self._held = []  # blocks of a filter that needs all of them
-        self._finished = False
-
-    def push(self, block):
-        """Take the next block and give back what is ready.
-
-        Parameters
-        ----------
-        block : array_like
-            ``(channels, n)``, real, in the recording's units; n may be 0.
-
-        Returns
-        -------
-        ndarray
-            ``(channels, m)``, float64: the next m restored samples, m <= n. The first ``delay``
-            samples of output belong before the recording and are dropped. Of a filter that is not
-            causal m is 0.
-
-        Raises
-        ------
-        ValueError
-            If the shape or a value does not fit, or the stream was finished. The stream then stands
-            where it stood.
-        """
-        if self._finished:
-            raise ValueError("the stream was finished; begin another one for another recording")
-        block = np.asarray(_validate.array("block", block, real=True), np.float64)
-        _validate.shape("block", block, (self.channels, None), meaning="(channels, n)")
-        filter = self.filter
-        with np.errstate(over="ignore"):
-            u = ((block - filter.offset) / filter.scale).astype(filter.dtype)
-        if not np.isfinite(u).all():
-            raise ValueError(
-                f"block holds {block[~np.isfinite(u)][0]:g}, which the model's {filter.dtype} "
-                f"cannot hold in units of {filter.scale.min():g}"
-            )
-        if not filter.causal:
-            self._held.append(u)
-            return np.zeros((self.channels, 0))
-        return self._restored(u)
-
-    def _restored(self, u):
-        filter = self.filter
-        y = np.concatenate([*self._forward(u)]).astype(np.float64)
-        restored = (filter.offset + filter.scale * y)[:, self._skip :]
-        self._skip = max(0, self._skip - u.shape[1])
-        return restored
-
-    def _forward(self, u):
-        """Every model over its rows. The recurrence, also where another view would be faster."""
-        rows = [u] if self.filter.channels == 1 else u[:, np.newaxis]
-        for index, (model, part) in enumerate(zip(self.filter.models, rows)):
-            state = self._states[index]
-            if not self.filter.deep:
-                y, self._states[index], _ = model.forward(part, state, view="scan")
-            elif part.shape[1]:
-                y, self._states[index], _ = model.forward(part[..., np.newaxis], state, cache=False)
-                y = y[..., 0]
-            else:
-                y = part
-            yield y
-
-    def finish(self):
-        """The last ``delay`` samples, as if silence (the offset) followed the recording.
-
-        Of a filter that is not causal: all samples.
-
-        Returns
-        -------
-        ndarray
-            ``(channels, m)``, so that all that was given back is as long as all that was pushed.
-
-        Raises
-        ------
-        ValueError
-            If the stream was finished before.
-        """
-        rest = self.push(np.repeat(self._silence(), self.filter.delay, axis=1))
-        if self._held:
-            rest, self._held = self._restored(np.concatenate(self._held, axis=1)), []
-        self._finished = True
-        return rest
-
-    def _silence(self):
-        return np.broadcast_to(self.filter.offset, (self.channels, 1))
