@@ -5,12 +5,13 @@ import sys
 import time
 
 from ssm_manual import _validate
-from ssm_manual.cli import _apply_report, _output
+from ssm_manual.cli import _apply_report, _apply_stream, _output, _raw
 
 DESCRIPTION = """\
 Filter a recording with a model that ssm-manual denoise --save has written. The recording is read,
 filtered and written block by block, the model's state carried over: hours of sound take no more
-memory than seconds, and the blocks leave no trace in the output.
+memory than seconds, and the blocks leave no trace in the output. With --stream it filters a live
+signal: raw samples from standard input to standard output.
 """
 
 EPILOG = """\
@@ -41,6 +42,22 @@ files
   The output appears when it is complete, or not at all. A recording with NaN or infinity is
   refused: the message says where.
 
+--stream
+  samples    float32, or int16 with --format int16 (fractions of full scale, as in a .wav file);
+             little-endian, the channels of one moment beside each other, no header. Output has the
+             same form. Everything that is said is said on standard error.
+  blocks     A block is filtered and written as soon as its last sample is there, and not before:
+             --block (64) is what you wait for; 1 is the promptest, and takes the most time. At the end
+             of the input the rest comes out, with the last samples that the model owes.
+  delay      A model trained with --lookahead N gives sample t when sample t + N has come in.
+  endings    However it ends, there is an output sample for each complete sample of input before:
+             after NaN or half a sample (status 2, the message names the sample), Ctrl-C or SIGTERM
+             (130, 143; a second Ctrl-C does not wait for a reader). If the reader of the output
+             leaves, it ends without a word (141).
+  report     Samples, clipped ones, latency of a block (median, p99, longest) and speed; with --json
+             as numbers. Memory does not grow, however long it runs.
+  refused    Models that read in both directions: their first output needs the last input.
+
 examples
   ssm-manual denoise --signal voice.wav --lookahead 8 --save voice.safetensors
   ssm-manual apply voice.safetensors noisy.wav --out clean.wav
@@ -51,9 +68,17 @@ examples
   ssm-manual denoise --signal voice.wav --parameters continuous --save any_rate.safetensors
   ssm-manual apply any_rate.safetensors other_rate.wav --out clean.wav --resample dt
 
+  arecord -t raw -f S16_LE -r 8000 | ssm-manual apply voice.safetensors --stream --format int16 \\
+    | aplay -t raw -f S16_LE -r 8000
+                                                    microphone to loudspeaker
+  ssm-manual apply voice.safetensors --stream < noisy.f32 > clean.f32 --json speed.json
+
 In Python: ssm_manual.checkpoint.load, ssm_manual.models.RecordingFilter and
 ssm_manual.tasks.recordings.
 """
+
+#: Samples at a time, if nothing is said.
+BLOCK = 65536
 
 #: Most samples that are filtered twice so that compilation does not count as filtering.
 WARM_UP = 65536
@@ -69,16 +94,29 @@ def add_parser(subparsers):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a file of ssm-manual denoise --save")
-    parser.add_argument("file", metavar="FILE", help="the recording: .wav, .npy or .csv")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the recording: .wav, .npy or .csv")
     parser.add_argument(
-        "--out", metavar="FILE", required=True, help="where to write the output: .wav, .npy or .csv"
+        "--out", metavar="FILE", help="where to write the output: .wav, .npy or .csv"
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="raw samples from standard input to standard output, instead of FILE and --out",
+    )
+    parser.add_argument(
+        "--format",
+        choices=tuple(_raw.ENCODINGS),
+        help="of the samples of --stream (default float32)",
+    )
+    parser.add_argument(
+        "--channels", type=int, metavar="N", help="of --stream, interleaved (default 1)"
     )
     parser.add_argument(
         "--block",
         type=int,
-        default=65536,
         metavar="N",
-        help="samples at a time, a matter of speed and memory alone (default 65536)",
+        help="samples at a time, a matter of speed and memory alone (default 65536); with --stream "
+        f"also of latency (default {_apply_stream.BLOCK})",
     )
     parser.add_argument(
         "--rate",
@@ -102,9 +140,13 @@ def add_parser(subparsers):
 
 def run(args):
     """Run the command; returns the exit status."""
+    if args.block is None:
+        args.block = _apply_stream.BLOCK if args.stream else BLOCK
     _validate.integer("--block", args.block, minimum=1)
     if args.rate is not None:
         _validate.real_number("--rate", args.rate, above=0)
+    if args.stream:
+        return _run_stream(args)
     _check_files(args)
     from ssm_manual import checkpoint
     from ssm_manual.models import RecordingFilter
@@ -112,9 +154,7 @@ def run(args):
 
     trained = checkpoint.load(args.model, expected=RecordingFilter)
     with RecordingFile(args.file) as source:
-        model, rate, remark = _match_rates(trained, source, args)
-        if remark:
-            print(f"ssm-manual apply: {remark}", file=sys.stderr)
+        model, rate = _match_rates(trained, source, args)
         if rate is None and args.out.lower().endswith(".wav"):
             raise ValueError(
                 f"--out is {args.out!r}; a .wav file needs a sampling rate, and neither FILE nor "
@@ -131,10 +171,37 @@ def run(args):
     return 0
 
 
+def _run_stream(args):
+    args.format = args.format or "float32"
+    args.channels = 1 if args.channels is None else args.channels
+    _apply_stream.check(args)
+    from ssm_manual import checkpoint
+    from ssm_manual.models import RecordingFilter
+
+    trained = checkpoint.load(args.model, expected=RecordingFilter)
+    model, rate = _match_rates(trained, _StandardInput, args)
+    return _apply_stream.run(args, trained, model, rate)
+
+
+class _StandardInput:
+    """What `_match_rates` asks of a recording; nothing tells the rate of raw samples."""
+
+    path, rate = "standard input", None
+
+
 def _check_files(args):
     """Inputs that exist, outputs that can be written, and no file in two parts."""
     from ssm_manual.tasks.recordings import check_suffix
 
+    for option, value in (("FILE", args.file), ("--out", args.out)):
+        if value is None:
+            raise ValueError(
+                f"{option} is missing: apply MODEL FILE --out FILE filters a recording, and apply "
+                "MODEL --stream raw samples from standard input"
+            )
+    for option, value in (("--format", args.format), ("--channels", args.channels)):
+        if value is not None:
+            raise ValueError(f"{option} is {value!r}; it goes with --stream (FILE itself tells)")
     inputs = {"MODEL": args.model, "FILE": args.file}
     for option, path in inputs.items():
         _output.check_exists(option, path)
@@ -143,45 +210,14 @@ def _check_files(args):
     _output.check_outputs(inputs, out=args.out, json=args.json, figure=args.figure)
 
 
-def _match_rates(model, source, args):
-    """The model for the recording's rate, that rate, and what the user should know about it."""
-    from ssm_manual.tasks.recordings import RATE_TOLERANCE
+def _match_rates(trained, source, args):
+    """The model for the source's rate, and that rate; says what the user should know about it."""
+    from ssm_manual.cli._apply_rates import match
 
-    def same(a, b):
-        return abs(a / b - 1) <= RATE_TOLERANCE
-
-    if None not in (args.rate, source.rate) and not same(args.rate, source.rate):
-        raise ValueError(
-            f"--rate is {args.rate:g}; {source.path} itself says {source.rate:g} samples per "
-            "second: leave the option out"
-        )
-    rate = args.rate if source.rate is None else source.rate
-    if args.resample and (rate is None or model.rate is None):
-        who = source.path if rate is None else args.model
-        advice = ": state it by --rate" if rate is None else ", so there is nothing to start from"
-        raise ValueError(f"--resample dt: {who} does not tell its sampling rate{advice}")
-    if model.rate is None:
-        remark = "the model does not tell its sampling rate: taken as the recording's"
-        return model, rate, None if rate is None else remark
-    if rate is None:
-        remark = f"{source.path} does not tell its sampling rate: taken as the model's"
-        return model, model.rate, f"{remark}, {model.rate:g} Hz (--rate HZ states it)"
-    if same(rate, model.rate):
-        remark = "--resample dt was not needed: the rates agree" if args.resample else None
-        return model, rate, remark
-    if args.resample and model.continuous:
-        return model.resampled(rate), rate, None
-    advice = f"resample the recording to {model.rate:g} Hz first, for example with sox"
-    if model.continuous:
-        advice += ", or discretise the model for the recording's rate by --resample dt"
-    elif model.deep:
-        advice += " (a deep model serves no other rate)"
-    else:
-        advice += " (the model has discrete poles, which serve no other rate)"
-    raise ValueError(
-        f"{source.path} has {rate:g} samples per second, and the model was trained at "
-        f"{model.rate:g}: {advice}"
-    )
+    model, rate, remark = match(trained, source, args)
+    if remark:
+        print(f"ssm-manual apply: {remark}", file=sys.stderr)
+    return model, rate
 
 
 def _filter(trained, model, source, rate, args):
