@@ -115,7 +115,6 @@ class Session:
         """Until the input ends, a signal comes, or the reader of the output has left."""
         # A full collection looks at every object that the imports have left, some hundred thousand,
         # and takes longer than many blocks. They live until the end anyway: set them apart.
-        gc.collect()
         gc.freeze()
         began = time.perf_counter()
         try:

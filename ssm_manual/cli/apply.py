@@ -1,6 +1,7 @@
 """``ssm-manual apply``: filter a recording with a saved model."""
 
 import argparse
+import functools
 import sys
 import time
 
@@ -47,8 +48,8 @@ files
              little-endian, the channels of one moment beside each other, no header. Output has the
              same form. Everything that is said is said on standard error.
   blocks     A block is filtered and written as soon as its last sample is there, and not before:
-             --block (64) is what you wait for; 1 is the promptest, and takes the most time. At the end
-             of the input the rest comes out, with the last samples that the model owes.
+             --block (64) is what you wait for; 1 is the promptest, and takes the most time. At the
+             end of the input the rest comes out, with the last samples that the model owes.
   delay      A model trained with --lookahead N gives sample t when sample t + N has come in.
   endings    However it ends, there is an output sample for each complete sample of input before:
              after NaN or half a sample (status 2, the message names the sample), Ctrl-C or SIGTERM
@@ -136,6 +137,15 @@ def add_parser(subparsers):
     )
     parser.add_argument("--json", metavar="FILE", help="write what is printed, as numbers")
     parser.set_defaults(run=run)
+    parser.parse_known_args = functools.partial(_parse, parser.parse_known_args)
+
+
+def _parse(parse_known_args, args=None, namespace=None):
+    """FILE may come after options, which argparse lets no optional argument do."""
+    namespace, rest = parse_known_args(args, namespace)
+    if namespace.file is None and rest and not rest[0].startswith("-"):
+        namespace.file = rest.pop(0)
+    return namespace, rest
 
 
 def run(args):
