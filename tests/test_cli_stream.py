@@ -22,8 +22,9 @@ from scipy.io import wavfile
 from scipy.signal import lfilter
 
 from ssm_manual import checkpoint
-from ssm_manual.cli import _stream_report, main
+from ssm_manual.cli import _apply_store, _stream_report, main
 from ssm_manual.models import DiagonalSSM, RecordingFilter, SequenceModel
+from ssm_manual.store import Store
 
 #: One real pole: ``y_t = sum_k 0.3 0.9^k u_{t-k} + 0.1 u_t``.
 POLE, GAIN, D = 0.9, 0.3, 0.1
@@ -504,6 +505,116 @@ def test_the_garbage_collector_is_as_before(rng):
     stream(raw(noise(rng)))
     assert gc.get_freeze_count() == 0
     assert gc.isenabled()
+
+
+# ------------------------------------------------------------------------------------------ store
+
+
+def only_run():
+    with Store("runs.db", readonly=True) as store:
+        (run,) = store.runs()
+        signals = {name: run.read(name) for name in run.signals}
+        return run, run.status, run.error, run.scores, signals, run.signals["restored"].rate
+
+
+@pytest.mark.parametrize("format", ["float32", "int16"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_store_has_the_same_bits_as_both_pipes(format, channels, rng, capsys):
+    dtype, scale = ("<f4", 1) if format == "float32" else ("<i2", 2**15)
+    samples = noise(rng, channels=channels, length=3000)
+    data = raw(samples * scale, dtype)
+    options = ["--format", format, "--channels", channels, "--store", "runs.db", "--json", "a.json"]
+    status, out = stream(data, *options, dtype=dtype)
+    assert status == 0
+    run, state, error, scores, signals, rate = only_run()
+    assert (run.name, state, error, rate) == ("apply", "finished", "", 8000.0)
+    assert (run.config["format"], run.config["block"]) == (format, 64)
+    for name, expected_data in (("input", data), ("restored", out.tobytes())):
+        assert signals[name].dtype == np.dtype(dtype)
+        assert signals[name].shape == ((3000,) if channels == 1 else (2, 3000))
+        assert signals[name].T.tobytes() == expected_data
+    report = json.loads(Path("a.json").read_text())
+    assert scores["samples"] == 3000
+    assert scores["latency_p99"] == report["latency"]["p99"]
+    assert (report["store"], report["run"]) == ("runs.db", run.id)
+    assert f"stored: run {run.id} of runs.db" in capsys.readouterr().err
+
+
+def test_the_store_of_a_stream_that_failed(rng):
+    samples = noise(rng, length=200)
+    samples[0, 150] = np.nan
+    status, out = stream(raw(samples), "--store", "runs.db")
+    assert status == 2
+    _, state, error, _, signals, _ = only_run()
+    assert (state, out.size) == ("failed", 150)
+    assert "sample 150 of channel 0" in error
+    assert signals["input"].tobytes() == raw(samples[:, :150])
+    assert signals["restored"].tobytes() == out.tobytes()
+
+
+def test_the_store_of_a_stream_that_was_broken_off(rng):
+    samples, out = noise(rng, length=100), []
+
+    def act(running):
+        running.write(raw(samples))
+        out.append(running.read(64 - DELAY))
+        while select.select([running._in], [], [], 0)[0]:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        out.append(running.read(36 + DELAY))
+
+    assert Running(act, "--store", "runs.db").run() == 130
+    _, state, error, _, signals, _ = only_run()
+    assert (state, error) == ("interrupted", "SIGINT")
+    assert signals["input"].tobytes() == raw(samples)
+    assert signals["restored"].tobytes() == np.concatenate(out).tobytes()
+
+
+def test_the_store_of_a_stream_whose_reader_left(rng):
+    def act(running):
+        running.close_output()
+        running.write(raw(noise(rng, length=640)))
+        running.close_input()
+
+    assert Running(act, "--store", "runs.db").run() == 141
+    _, state, error, _, _, _ = only_run()
+    assert (state, error) == ("interrupted", "the reader of the output has left")
+
+
+def test_what_is_slow_is_stored_after_a_second(rng, monkeypatch):
+    """Few samples, but old ones."""
+    monkeypatch.setattr(_apply_store, "SECONDS", 0.05)
+    found = []
+
+    def act(running):
+        for _ in range(3):
+            running.write(raw(noise(rng, length=64)))
+            time.sleep(0.1)
+        with Store("runs.db", readonly=True) as store:
+            found.append(store.runs()[0].signals["input"].length)
+        running.close_input()
+        running.rest()
+
+    assert Running(act, "--store", "runs.db").run() == 0
+    assert found[0] >= 64
+
+
+def test_a_recording_is_stored_too(rng, capsys):
+    samples = noise(rng, channels=2)
+    np.save("a.npy", samples)
+    assert apply("a.npy", "--out", "b.npy", "--block", 70, "--store", "runs.db") == 0
+    run, state, _, scores, signals, _ = only_run()
+    assert (state, scores["samples"], run.config["file"]) == ("finished", 300, "a.npy")
+    np.testing.assert_array_equal(signals["input"], samples)
+    np.testing.assert_array_equal(signals["restored"], np.load("b.npy"))
+    assert f"stored: run {run.id} of runs.db" in capsys.readouterr().out
+
+
+def test_a_store_that_is_none(rng, capsys):
+    Path("runs.db").write_bytes(b"no database at all" * 100)
+    status, out = stream(raw(noise(rng)), "--store", "runs.db")
+    assert (status, out.size) == (2, 0)
+    assert "runs.db" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------- streams in Python

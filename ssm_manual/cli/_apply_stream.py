@@ -2,13 +2,14 @@
 
 import gc
 import os
+import signal
 import sys
 import time
 
 import numpy as np
 
 from ssm_manual import _validate
-from ssm_manual.cli import _output, _raw, _stream_report
+from ssm_manual.cli import _apply_store, _output, _raw, _stream_report
 
 #: Samples a block, if nothing is said.
 BLOCK = 64
@@ -33,7 +34,7 @@ def check(args):
             )
     _validate.integer("--channels", args.channels, minimum=1)
     _output.check_exists("MODEL", args.model)
-    _output.check_outputs({"MODEL": args.model}, json=args.json)
+    _output.check_outputs({"MODEL": args.model}, json=args.json, store=args.store)
     for name, fd, stream in (("input", STDIN, sys.stdin), ("output", STDOUT, sys.stdout)):
         if stream is None:  # so Python found it at its start; the number may be another file's now
             raise ValueError(f"--stream: standard {name} is closed")
@@ -53,24 +54,32 @@ def run(args, trained, model, rate):
             "last input; filter a recording (without --stream), or train a model that looks only "
             "so far ahead by denoise --model deep --lookahead N"
         )
-    session = Session(args, trained, model, rate)
-    session.compile()
-    say(_stream_report.opening(session))
-    try:
-        session.run()
-    finally:  # also of a full disk, and of what nobody thought of
-        if session.status != READER_LEFT:
-            say(_stream_report.text(session))
-            if args.json:
-                _output.write_json(args.json, _stream_report.as_json(session))
+    with _apply_store.Recorder(args.store, _config(args, model, rate)) as record:
+        session = Session(args, trained, model, rate, record)
+        session.compile()
+        say(_stream_report.opening(session))
+        try:
+            session.run()
+        finally:  # also of a full disk, and of what nobody thought of
+            if session.status != READER_LEFT:
+                say(_stream_report.text(session))
+                if args.json:
+                    _output.write_json(args.json, _stream_report.as_json(session))
+        session.end_record()
     if session.status == READER_LEFT:
         return 128 + 13  # SIGPIPE, as other filters end
+    if session.error:
+        raise ValueError(session.error)
     if session.interrupted:
         say(f"interrupted; the output is complete up to sample {session.taken}")
         return 128 + session.interrupted
-    if session.error:
-        raise ValueError(session.error)
     return 0
+
+
+def _config(args, model, rate):
+    names = ("model", "stream", "format", "channels", "block", "resample")
+    given = {name: getattr(args, name) for name in names}
+    return given | {"filter": repr(model), "delay": model.delay, "rate": rate}
 
 
 def say(text):
@@ -82,23 +91,27 @@ def say(text):
 class Session:
     """One stream: what goes through, and what is counted on the way."""
 
-    def __init__(self, args, trained, model, rate):
+    def __init__(self, args, trained, model, rate, record):
+        self.record = record
+        for name in ("input", "restored"):
+            record.signal(name, args.format, args.channels, rate)
         self.path, self.model, self.rate = args.model, model, rate
         self.block, self.resampled = args.block, model is not trained
         self.format = _raw.Format(args.format, args.channels)
         self.stream = model.stream(args.channels)
         self.latency, self.filtering = _stream_report.Latency(), _stream_report.Latency()
         self.taken = self.given = self.clipped = 0
-        self.seconds, self.interrupted = 0.0, None
+        self.busy = self.seconds = 0.0
+        self.interrupted = None
         self.status, self.error = "failed", None  # until it has ended otherwise
         self._overflowed = False
 
     @property
     def real_time_factor(self):
         """Seconds of the signal that are filtered in a second; None without a rate or samples."""
-        if self.rate is None or not self.latency.total:
+        if self.rate is None or not self.busy:
             return None
-        return self.taken / self.rate / self.latency.total
+        return self.taken / self.rate / self.busy
 
     def compile(self):
         """Run silence through a trial of its own, so that no sample waits for the compiler."""
@@ -165,8 +178,12 @@ class Session:
         filtered = time.perf_counter()
         self.taken += block.shape[1]
         self._give(restored)
-        self.latency.add(time.perf_counter() - start)
+        written = time.perf_counter()
+        self.latency.add(written - start)
         self.filtering.add(filtered - start)
+        self.record.add("input", self.format.numbers(raw)[:, : block.shape[1]])
+        self.record.moment()
+        self.busy += time.perf_counter() - start
 
     def _sound_part(self, block, error):
         """What comes before the first value that the filter refuses; sets ``error``."""
@@ -198,3 +215,19 @@ class Session:
         _raw.write(STDOUT, numbers)
         self.clipped += clipped
         self.given += len(numbers)
+        self.record.add("restored", numbers.T)
+
+    def end_record(self):
+        """Say in the store how it ended."""
+        if self.status == "finished":
+            self.record.finish(
+                samples=self.taken,
+                clipped=self.clipped,
+                real_time_factor=self.real_time_factor,
+                **{f"latency_{key}": x for key, x in (self.latency.as_json() or {}).items()},
+            )
+        elif self.status == "failed":
+            self.record.fail(self.error)
+        else:
+            interrupted = self.interrupted and signal.Signals(self.interrupted).name
+            self.record.interrupt(interrupted or "the reader of the output has left")

@@ -27,13 +27,15 @@ class Format:
         self.name, self.channels, self.encoding = name, channels, ENCODINGS[name]
         self.frame = channels * self.encoding.width  # bytes of one moment
 
+    def numbers(self, raw):
+        """``(channels, n)`` as they are; the bytes of n moments."""
+        return np.frombuffer(raw, self.encoding.dtype).reshape(-1, self.channels).T
+
     def decode(self, raw):
-        """``(channels, n)`` in the recording's units; the bytes of n moments."""
-        if self.encoding.dtype.kind == "f":  # as they are: the stream converts, and finds NaN
-            flat = np.frombuffer(raw, self.encoding.dtype)
-        else:
-            flat = self.encoding.decode(raw)
-        return flat.reshape(-1, self.channels).T
+        """``(channels, n)`` in the recording's units."""
+        if self.encoding.dtype.kind == "f":  # the stream converts, and finds NaN
+            return self.numbers(raw)
+        return self.encoding.decode(raw).reshape(-1, self.channels).T
 
     def encode(self, block):
         """The bytes of ``block (channels, n)``, and how many integers were clipped.

@@ -90,6 +90,8 @@ def text(session):
         lines.append(
             f"{s.real_time_factor:.3g} times as fast as real time (waiting for input not counted)"
         )
+    if s.record.path is not None:
+        lines.append(f"stored: run {s.record.number} of {s.record.path}")
     return "\n".join(lines)
 
 
@@ -113,7 +115,9 @@ def as_json(session):
         "clipped": s.clipped,
         "latency": s.latency.as_json(),
         "filtering": s.filtering.as_json(),
-        "busy_seconds": s.latency.total,
+        "busy_seconds": s.busy,
         "seconds": s.seconds,
         "real_time_factor": s.real_time_factor,
+        "store": s.record.path,
+        "run": s.record.number,
     }

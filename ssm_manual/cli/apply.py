@@ -6,7 +6,7 @@ import sys
 import time
 
 from ssm_manual import _validate
-from ssm_manual.cli import _apply_report, _apply_stream, _output, _raw
+from ssm_manual.cli import _apply_report, _apply_store, _apply_stream, _output, _raw
 
 DESCRIPTION = """\
 Filter a recording with a model that ssm-manual denoise --save has written. The recording is read,
@@ -136,6 +136,11 @@ def add_parser(subparsers):
         help="draw the first channel before and after (.png, .pdf, .svg)",
     )
     parser.add_argument("--json", metavar="FILE", help="write what is printed, as numbers")
+    parser.add_argument(
+        "--store",
+        metavar="FILE",
+        help="keep input, output and how it went as a run of this store (see ssm-manual runs)",
+    )
     parser.set_defaults(run=run)
     parser.parse_known_args = functools.partial(_parse, parser.parse_known_args)
 
@@ -170,11 +175,16 @@ def run(args):
                 f"--out is {args.out!r}; a .wav file needs a sampling rate, and neither FILE nor "
                 "MODEL tells one: state it by --rate"
             )
-        result = _filter(trained, model, source, rate, args)
+        with _apply_store.recorder(args, model, source, rate) as record:
+            result = _filter(trained, model, source, rate, args, record)
+            scores = {"clipped": result.written.clipped, "samples": source.length}
+            record.finish(**scores, real_time_factor=result.real_time_factor)
         print(_apply_report.text(result))
         if args.json:
             _output.write_json(args.json, _apply_report.as_json(result))
             print(f"results: {args.json}")
+        if args.store:
+            print(f"stored: run {record.number} of {args.store}")
         if args.figure:
             _output.write_figure(args.figure, _apply_report.draw(result))
             print(f"figure: {args.figure}{' (first channel)' if source.channels > 1 else ''}")
@@ -217,7 +227,9 @@ def _check_files(args):
         _output.check_exists(option, path)
     check_suffix(f"FILE is {args.file!r}", args.file)
     check_suffix(f"--out is {args.out!r}", args.out)
-    _output.check_outputs(inputs, out=args.out, json=args.json, figure=args.figure)
+    _output.check_outputs(
+        inputs, out=args.out, json=args.json, figure=args.figure, store=args.store
+    )
 
 
 def _match_rates(trained, source, args):
@@ -230,7 +242,7 @@ def _match_rates(trained, source, args):
     return model, rate
 
 
-def _filter(trained, model, source, rate, args):
+def _filter(trained, model, source, rate, args, record):
     """Everything between the two files; what came out of it, for the report."""
     from tqdm import tqdm
 
@@ -249,12 +261,18 @@ def _filter(trained, model, source, rate, args):
             trial.push(source.read(0, count))
             trial.finish()
 
+    def keep(block):
+        record.add("restored", block.astype(model.dtype))
+        record.moment()
+        return after.add(block)
+
     def output(bar):
         for block in source.blocks(args.block):
             before.add(block)
-            yield after.add(stream.push(block))
+            record.add("input", block.astype(_apply_store.dtype_of(source)))
+            yield keep(stream.push(block))
             bar.update(block.shape[1])
-        yield after.add(stream.finish())
+        yield keep(stream.finish())
 
     began = time.perf_counter()
     with tqdm(
