@@ -272,8 +272,19 @@ def test_a_block_comes_out_when_its_last_byte_is_there_and_not_before(rng):
     np.testing.assert_allclose(np.concatenate(out), expected(samples)[0], rtol=0, atol=2e-7)
 
 
+@pytest.fixture
+def heard():
+    """Signals as in a program of the foreground: in the background a shell has them ignored."""
+    numbers = signal.SIGINT, signal.SIGTERM
+    handlers = signal.default_int_handler, signal.SIG_DFL
+    before = [signal.signal(*pair) for pair in zip(numbers, handlers)]
+    yield
+    for number, handler in zip(numbers, before):
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_and_what_was_read_is_written(number, status, rng, capsys):
+def test_a_signal_ends_it_and_what_was_read_is_written(number, status, rng, capsys, heard):
     samples = noise(rng, length=150)
     before, out = signal.getsignal(number), []
 
@@ -292,7 +303,24 @@ def test_a_signal_ends_it_and_what_was_read_is_written(number, status, rng, caps
     assert signal.getsignal(number) == before
 
 
-def test_a_second_signal_does_not_wait_for_a_reader(rng, capsys):
+def test_a_signal_that_is_ignored_stays_ignored(rng, heard):
+    """As nohup and a shell's "&" ask for."""
+    samples, out = noise(rng, length=200), []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def act(running):
+        running.write(raw(samples[:, :100]))
+        running.read(64 - DELAY)
+        os.kill(os.getpid(), signal.SIGINT)
+        running.write(raw(samples[:, 100:]))
+        running.close_input()
+        out.append(running.rest())
+
+    assert Running(act).run() == 0
+    assert out[0].size == 136 + DELAY
+
+
+def test_a_second_signal_does_not_wait_for_a_reader(rng, capsys, heard):
     """Nobody reads, the pipe is full, and the first Ctrl-C cannot end the write."""
     data = raw(noise(rng, length=1 << 16))
 
@@ -552,7 +580,7 @@ def test_the_store_of_a_stream_that_failed(rng):
     assert signals["restored"].tobytes() == out.tobytes()
 
 
-def test_the_store_of_a_stream_that_was_broken_off(rng):
+def test_the_store_of_a_stream_that_was_broken_off(rng, heard):
     samples, out = noise(rng, length=100), []
 
     def act(running):
