@@ -6,7 +6,6 @@ SciPy filters the same signals, and a recording of the same samples goes through
 import gc
 import json
 import os
-import pty
 import select
 import signal
 import subprocess
@@ -22,8 +21,9 @@ from scipy.io import wavfile
 from scipy.signal import lfilter
 
 from ssm_manual import checkpoint
-from ssm_manual.cli import _apply_store, _stream_report, main
+from ssm_manual.cli import _apply_store, _raw, _stream_report, main
 from ssm_manual.models import DiagonalSSM, RecordingFilter, SequenceModel
+from ssm_manual.models.stream import Stream
 from ssm_manual.store import Store
 
 #: One real pole: ``y_t = sum_k 0.3 0.9^k u_{t-k} + 0.1 u_t``.
@@ -463,8 +463,41 @@ def test_a_model_for_other_channels(capsys):
     assert "has a model for each of 2 channels" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk(rng, capsys):
+    Path("in.raw").write_bytes(raw(noise(rng)))
+    fds = [os.open("in.raw", os.O_RDONLY), os.open("/dev/full", os.O_WRONLY)]
+    with standard(*fds):
+        status = apply("--stream", "--json", "a.json", "--store", "runs.db")
+    for fd in fds:
+        os.close(fd)
+    assert status == 2
+    assert "No space left on device" in capsys.readouterr().err
+    report = json.loads(Path("a.json").read_text())
+    assert (report["status"], report["written"]) == ("failed", 0)
+    assert "No space left on device" in report["error"]
+    _, state, error, _, _, _ = only_run()
+    assert state == "failed"
+    assert "No space left on device" in error
+
+
+def test_everything_is_compiled_before_the_first_sample_is_read(rng, monkeypatch):
+    calls = []
+
+    def told(cls, name):
+        method = getattr(cls, name)
+        monkeypatch.setattr(cls, name, lambda *args: calls.append(name) or method(*args))
+
+    told(Stream, "push")
+    told(_raw.Source, "read")
+    assert stream(raw(noise(rng, length=64)))[0] == 0
+    assert calls.index("read") >= 3
+    assert calls.count("read") == 2
+
+
 @pytest.mark.parametrize("end", ["input", "output"])
 def test_a_terminal_is_refused(end, capsys):
+    pty = pytest.importorskip("pty")
     master, terminal = pty.openpty()
     with open(os.devnull, "r+b") as null:
         fds = (terminal, null.fileno()) if end == "input" else (null.fileno(), terminal)

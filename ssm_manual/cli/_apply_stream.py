@@ -121,7 +121,8 @@ class Session:
         with announce_compilation(say):
             for count in (1, min(self.block, WARM_UP)):
                 trial = self.model.stream(channels)
-                trial.push(np.broadcast_to(self.model.offset, (channels, count)))
+                for _ in range(2):  # from no state, and from one
+                    trial.push(np.broadcast_to(self.model.offset, (channels, count)))
                 trial.finish()
 
     def run(self):
@@ -141,6 +142,9 @@ class Session:
                 self.status = "interrupted"
         except BrokenPipeError:
             self.status = READER_LEFT
+        except (OSError, ValueError) as error:
+            self.error = str(error)
+            raise
         except KeyboardInterrupt:
             self.status = "interrupted"
             raise

@@ -96,8 +96,10 @@ class Interrupts:
         """Wait until there is something to read; whether it should be read."""
         if self._poll and self.signal is None:
             for fd, _ in self._poll.poll():
-                if fd == self._fds[0] and self.signal is None:
-                    self.signal = os.read(fd, 1)[0]
+                if fd == self._fds[0]:
+                    number = os.read(fd, 1)[0]  # the handler itself may be yet to run
+                    if number in self._former:
+                        self.signal = self.signal or number
         return self.signal is None
 
 

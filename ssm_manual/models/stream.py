@@ -80,7 +80,7 @@ class Stream:
         return self._restored(u)
 
     def _scaled(self, block):
-        """The block as the models take it, a new contiguous array."""
+        """The block as the models take it, a new array."""
         if self._finished:
             raise ValueError("the stream was finished; begin another one for another recording")
         # a plain array is looked at here, in a tenth of the time; NaN is found below
@@ -90,7 +90,7 @@ class Stream:
             _validate.shape("block", block, (self.channels, None), meaning="(channels, n)")
         filter = self.filter
         with np.errstate(over="ignore", invalid="ignore"):
-            u = np.subtract(block, filter.offset, dtype=np.float64, order="C")
+            u = np.subtract(block, filter.offset, dtype=np.float64)
             u /= filter.scale
             u = u.astype(filter.dtype, copy=False)
         if not np.isfinite(u).all():
