@@ -40,10 +40,10 @@ class Format:
     def encode(self, block):
         """The bytes of ``block (channels, n)``, and how many integers were clipped.
 
-        A value beyond the range of the floating-point format becomes infinite here.
+        A value beyond the range of the floating-point format becomes infinite.
         """
-        numbers, clipped = self.encoding.encode(np.ascontiguousarray(block.T))
-        return numbers, clipped
+        with np.errstate(invalid="ignore"):  # NaN as an integer is any number: the caller looks
+            return self.encoding.encode(np.ascontiguousarray(block.T))
 
 
 class Interrupts:

@@ -123,7 +123,7 @@ def add_parser(subparsers):
         "--rate",
         type=float,
         metavar="HZ",
-        help="samples per second of a recording that does not tell them",
+        help="samples per second of a recording that does not tell them, or of --stream",
     )
     parser.add_argument(
         "--resample",
