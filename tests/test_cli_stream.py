@@ -748,13 +748,28 @@ def test_one_state_begins_many_streams(rng):
     filter = models("one model")
     x = rng.standard_normal((1, 200)).astype(np.float32)
     stream = filter.stream()
-    stream.push(x[:, :90])
+    head = stream.push(x[:, :90])
     state = stream.state()
-    runs = []
+    stream.push(x[:, 90:])  # leaves the copy alone, and so do the others
     for _ in range(2):
         again = filter.stream(state=state)
-        runs.append(np.concatenate([again.push(x[:, 90:]), again.finish()], axis=1))
-    assert runs[0].tobytes() == runs[1].tobytes()
+        run = np.concatenate([head, again.push(x[:, 90:]), again.finish()], axis=1)
+        assert run.tobytes() == filter(x).tobytes()
+
+
+@pytest.mark.parametrize("cut", [131, 140, 150, 191])
+def test_a_state_that_is_subnormal(cut):
+    """The samples since the last border belong to it: they are run again."""
+    filter = RecordingFilter(DiagonalSSM(np.array([0.5], np.complex64), 1.0, 0.5))
+    x = np.zeros((1, 300), np.float32)
+    x[0, 130] = 1e-37
+    whole = filter(x)
+    assert 0 < whole[0, 140] < np.finfo(np.float32).tiny
+    stream = filter.stream()
+    head = stream.push(x[:, :cut])
+    again = filter.stream(state=stream.state())
+    rest = [again.push(x[:, at : at + 3]) for at in range(cut, 300, 3)]
+    assert np.concatenate([head, *rest], axis=1).tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize(
