@@ -675,7 +675,7 @@ def test_a_store_that_is_none(rng, capsys):
     Path("runs.db").write_bytes(b"no database at all" * 100)
     status, out = stream(raw(noise(rng)), "--store", "runs.db")
     assert (status, out.size) == (2, 0)
-    assert "runs.db" in capsys.readouterr().err
+    assert "--store: runs.db: " in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------- streams in Python

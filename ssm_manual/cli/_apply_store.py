@@ -26,9 +26,12 @@ class Recorder:
         self.path, self._store, self._run = path, None, None
         self._gathered, self._count, self._last = {}, 0, time.monotonic()
         if path is not None:
-            from ssm_manual.store import Store
+            from ssm_manual.store import Store, StoreError
 
-            self._store = Store(path)
+            try:
+                self._store = Store(path)
+            except StoreError as error:
+                raise ValueError(f"--store: {error}") from None
             try:
                 self._run = self._store.start("apply", config)
             except BaseException:
@@ -75,11 +78,15 @@ class Recorder:
             self.flush()
 
     def flush(self):
-        """Store what is gathered."""
-        for name, blocks in self._gathered.items():
-            if blocks:
-                self._run.append(name, np.concatenate(blocks, axis=-1))
-                blocks.clear()
+        """Store what is gathered, of all signals or of none: they stay beside each other."""
+        if not self._count:
+            return
+        with self._run.together():
+            for name, blocks in self._gathered.items():
+                if blocks:
+                    self._run.append(name, np.concatenate(blocks, axis=-1))
+        for blocks in self._gathered.values():
+            blocks.clear()
         self._count, self._last = 0, time.monotonic()
 
     def finish(self, **scores):

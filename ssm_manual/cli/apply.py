@@ -6,7 +6,7 @@ import sys
 import time
 
 from ssm_manual import _validate
-from ssm_manual.cli import _apply_report, _apply_store, _apply_stream, _output, _raw
+from ssm_manual.cli import _apply_report, _apply_store, _apply_stream, _output, _raw, _store
 
 DESCRIPTION = """\
 Filter a recording with a model that ssm-manual denoise --save has written. The recording is read,
@@ -136,11 +136,7 @@ def add_parser(subparsers):
         help="draw the first channel before and after (.png, .pdf, .svg)",
     )
     parser.add_argument("--json", metavar="FILE", help="write what is printed, as numbers")
-    parser.add_argument(
-        "--store",
-        metavar="FILE",
-        help="keep input, output and how it went as a run of this store (see ssm-manual runs)",
-    )
+    _store.add_option(parser, "input, output and how it went")
     parser.set_defaults(run=run)
     parser.parse_known_args = functools.partial(_parse, parser.parse_known_args)
 
