@@ -245,7 +245,7 @@ def main():
         print("\nssm-manual apply --stream (every bit verified)")
         print(header)
         runs = [(length, ()) for length in lengths]
-        runs.append((lengths[-2:][0], ("--store", str(folder / "runs.db"))))
+        runs.append((lengths[len(lengths) // 2], ("--store", str(folder / "runs.db"))))
         for length, options in runs:
             name = f"{length} samples{', stored' if options else ''}"
             run = from_file_to_file(folder, filter, rng, length, *options)
