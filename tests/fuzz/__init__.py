@@ -1,0 +1,1 @@
+"""Hostile input: README.md of this folder says what is tried and how to run it."""

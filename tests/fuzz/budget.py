@@ -1,0 +1,49 @@
+"""How many cases each row may run, and how many have been run.
+
+A *row* is one parametrised test: a public function with everything that is tried on it. The whole
+number of cases, or of seconds, is divided between the files of `SHARES` and then evenly between the
+rows of a file.
+"""
+
+import time
+
+import pytest
+
+#: The share of the cases that a file of tests has.
+SHARES = {"arrays": 0.85, "files": 0.15}
+
+COUNTED = pytest.StashKey[dict]()
+
+
+class Budget:
+    """The cases of one row: ``while budget.left(): ...; budget.count(n)``.
+
+    Parameters
+    ----------
+    config : pytest.Config
+        With the options ``--fuzz-cases`` and ``--fuzz-seconds``.
+    share : str
+        A key of `SHARES`.
+    rows : int
+        Rows between which the share is divided.
+    """
+
+    def __init__(self, config, share, rows):
+        self._counted = config.stash.setdefault(COUNTED, {})
+        self._share = share
+        part = SHARES[share] / rows
+        self.cases = max(1, -int(-config.getoption("--fuzz-cases") * part // 1))
+        seconds = config.getoption("--fuzz-seconds")
+        self._end = None if seconds is None else time.monotonic() + seconds * part
+        self.done = 0
+
+    def left(self):
+        """How many cases are still to be run; 0 when the time is up."""
+        if self._end is not None and time.monotonic() >= self._end:
+            return 0
+        return max(0, self.cases - self.done)
+
+    def count(self, cases=1):
+        """So many cases have been run."""
+        self.done += cases
+        self._counted[self._share] = self._counted.get(self._share, 0) + cases
