@@ -78,6 +78,30 @@ def pytest_report_header(config):
     ]
 
 
+# ------------------------------------------------------------------ the count of tests/fuzz/budget.py
+
+FUZZED = pytest.StashKey[dict]()
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["fuzz"] = session.config.stash.get(FUZZED, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    counted = node.config.stash.setdefault(FUZZED, {})
+    for share, cases in getattr(node, "workeroutput", {}).get("fuzz", {}).items():
+        counted[share] = counted.get(share, 0) + cases
+
+
+def pytest_terminal_summary(terminalreporter):
+    counted = terminalreporter.config.stash.get(FUZZED, {})
+    if counted:
+        parts = ", ".join(f"{cases:,} of {share}" for share, cases in sorted(counted.items()))
+        terminalreporter.write_sep("=", f"fuzz: {sum(counted.values()):,} cases ({parts})")
+
+
 @pytest.fixture
 def rng(request):
     """Of the run's seed and the test's name: a test draws the same numbers alone and in company."""

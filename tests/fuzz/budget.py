@@ -7,12 +7,10 @@ rows of a file.
 
 import time
 
-import pytest
+from conftest import FUZZED
 
 #: The share of the cases that a file of tests has.
 SHARES = {"arrays": 0.85, "files": 0.15}
-
-COUNTED = pytest.StashKey[dict]()
 
 
 class Budget:
@@ -29,7 +27,7 @@ class Budget:
     """
 
     def __init__(self, config, share, rows):
-        self._counted = config.stash.setdefault(COUNTED, {})
+        self._counted = config.stash.setdefault(FUZZED, {})
         self._share = share
         part = SHARES[share] / rows
         self.cases = max(1, -int(-config.getoption("--fuzz-cases") * part // 1))
