@@ -19,17 +19,18 @@ import warnings
 _warned = False
 
 
-def guard(kernel, sources):
+def guard(kernel, sources, kind=""):
     """Let cached code of ``kernel`` run only where it is whole, its own and of these ``sources``.
 
     Numba compares the kernel's own file alone, so after an upgrade a helper's old code would go on
-    running inside a kernel of an unchanged file.
+    running inside a kernel of an unchanged file. Nor does its key tell code with bounds checks from
+    code without: code of another ``kind`` has files of another name.
     """
     try:
         cache = kernel._cache
         file, save = cache._cache_file, cache.save_overload
         file._source_stamp = (file._source_stamp, sources)
-        cache._cache_file = _Files(file)
+        cache._cache_file = _Files(file, kind)
     except AttributeError:  # no cache (the compiler is off), or another Numba: its own rule stands
         return
 
@@ -56,12 +57,12 @@ def warn(message):
 class _Files:
     """What Numba asks of a kernel's cache file, of one file for each variant."""
 
-    def __init__(self, file):
-        self._file = file
+    def __init__(self, file, kind):
+        self._file, self._kind = file, kind
 
     def _path(self, variant):
         name = hashlib.sha256(repr(variant).encode()).hexdigest()[:16]
-        base = self._file._index_name.removesuffix(".nbi")
+        base = self._file._index_name.removesuffix(".nbi") + self._kind
         return os.path.join(self._file._cache_path, f"{base}.{name}.nbc")
 
     def load(self, variant):

@@ -43,7 +43,7 @@ def _decorate(function, **options):
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         kernel = numba.njit(cache=True, **options)(function)
-        _kernel_cache.guard(kernel, _sources())
+        _kernel_cache.guard(kernel, _sources(), ".checked" if numba.config.BOUNDSCHECK else "")
         return kernel
     except RuntimeError as error:  # "cannot cache function ...: no locator available for file ..."
         if "cache" not in str(error):

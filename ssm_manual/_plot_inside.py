@@ -138,9 +138,9 @@ def layer_kernels(layer, length, ax=None, *, before=None, channels=3):
     """
     from ssm_manual import plots
 
-    length = _validate.integer("length", length, minimum=1)
+    length = _validate.length("length", length, minimum=1)
     most = min(len(plots.CYCLE), _with("layer", layer, "kernel").features)
-    count = _validate.integer("channels", channels, minimum=1)
+    count = _validate.size("channels", channels)
     count, ax = min(count, most), plots._axes(ax)
     ax.axhline(0, color=plots.COLOURS["grey"], linewidth=0.6)
     now, K = layer.kernel(length), None

@@ -37,7 +37,7 @@ def applied(before, after, rate=None, *, start=0, length=None, envelopes=None):
     excerpt = {"before": before, "after": after}
     start = _validate.integer("start", start, minimum=0)
     end = start + np.size(before)
-    length = end if length is None else _validate.integer("length", length, minimum=end)
+    length = end if length is None else _validate.length("length", length, minimum=end)
     rows = 1 if envelopes is None else 2
     figure_ = plots.figure(10.0, 2.9 * rows)
     axes = figure_.subplots(rows, squeeze=False)[:, 0]

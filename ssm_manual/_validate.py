@@ -13,10 +13,14 @@ The rules, once for the whole package:
   they take the precision of the arrays beside them, and double precision where there is none.
   Nothing is promoted silently.
 * NaN and infinity are refused everywhere.
+* Sizes end at `SIDE` and lengths at `LONGEST`: what is beyond is a slip, and fits into no memory.
+* Finite arguments give no NaN: what leaves the range of the format is infinite, and where
+  infinities meet, `sound` refuses the result.
 """
 
 import contextlib
 import difflib
+import functools
 import numbers
 import operator
 
@@ -24,6 +28,19 @@ import numpy as np
 
 SINGLE = (np.dtype(np.float32), np.dtype(np.complex64))
 DOUBLE = (np.dtype(np.float64), np.dtype(np.complex128))
+
+#: What an array may be made of.
+FORMATS = (*SINGLE, *DOUBLE)
+
+#: Axes of an array, at most: NumPy broadcasts no more.
+AXES = 32
+
+#: The largest number of channels, modes and the like: a matrix of that side can still be asked for,
+#: and then does not fit into memory.
+SIDE = 2**28
+
+#: The largest number of samples; 2^40 complex numbers are 16 TB.
+LONGEST = 2**40
 
 
 class NonFiniteError(ValueError):
@@ -65,13 +82,45 @@ def integer(name, value, *, minimum=None, maximum=None):
     return result
 
 
+def size(name, value, *, minimum=1, maximum=SIDE):
+    """``value`` as a number of channels, modes, items or samples that an array may have."""
+    return integer(name, value, minimum=minimum, maximum=maximum)
+
+
+def length(name, value, *, minimum=0):
+    """``value`` as a number of samples."""
+    return integer(name, value, minimum=minimum, maximum=LONGEST)
+
+
+def integers(name, value):
+    """``value`` as an array of integers of any dtype and shape, masked arrays refused."""
+    try:
+        result = np.asarray(value)
+    except (TypeError, ValueError):  # a ragged list, or one too deep
+        result = None
+    if isinstance(value, list) and result is not None and result.size == 0:
+        result = result.astype(np.int64)
+    masked = isinstance(value, np.ma.MaskedArray)
+    if masked or result is None or result.dtype.kind not in "iu":
+        what = f"is {show(value)}"
+        if masked:
+            what = "is a masked array, whose mask would be ignored"
+        elif result is not None:
+            what = f"has dtype {result.dtype}"
+        raise ValueError(f"{name} {what}; it must be an array of integers")
+    return result
+
+
 def real_number(name, value, *, above=None, minimum=None, maximum=None):
     """``value`` as a finite Python float within the given bounds (``above`` is exclusive)."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(
         value, (numbers.Real, np.floating, np.integer)
     ):
         raise ValueError(f"{name} is {show(value)}; it must be a real number")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        result = np.inf
     bounds = []
     if above is not None:
         bounds.append(f"greater than {above:g}")
@@ -86,7 +135,7 @@ def real_number(name, value, *, above=None, minimum=None, maximum=None):
         and (minimum is None or result >= minimum)
         and (maximum is None or result <= maximum)
     ):
-        raise ValueError(f"{name} is {value!r}; it must be {wanted}")
+        raise ValueError(f"{name} is {show(value)}; it must be {wanted}")
     return result
 
 
@@ -100,7 +149,7 @@ def flag(name, value):
 def precision(dtype):
     """``"float32"`` or ``"float64"``, in any spelling, as a pair of dtypes: real and complex."""
     if dtype is not None:  # which NumPy takes for float64
-        with contextlib.suppress(TypeError):  # the next line says what it must be
+        with contextlib.suppress(TypeError, ValueError):  # the next line says what it must be
             dtype = np.dtype(dtype).name
     one_of("dtype", dtype, ("float32", "float64"))
     return np.dtype(dtype), np.result_type(dtype, np.complex64)
@@ -178,11 +227,13 @@ def _convert(name, value, *, real, finite):
         raise ValueError(message) from None
     if weak and result.dtype.kind in "iu" and not isinstance(value, bool):
         result = result.astype(np.float64)
-    if result.dtype.newbyteorder("=") not in (*SINGLE, *DOUBLE):
+    if result.dtype.newbyteorder("=") not in FORMATS:
         raise ValueError(
             f"{name} has dtype {result.dtype}; it must be float32, float64, complex64 or "
             f"complex128 (convert it and choose its scale first)"
         )
+    if result.ndim > AXES:
+        raise ValueError(f"{name} has {result.ndim} axes; it must have at most {AXES}")
     if not result.dtype.isnative:
         result = result.astype(result.dtype.newbyteorder("="))
     if real and result.dtype.kind == "c":
@@ -203,6 +254,58 @@ def finite_values(name, a):
             f"{name} holds {a[where]} at index {where}; every value must be finite"
         )
     return a
+
+
+def sound(*names):
+    """Decorator of an op's ``fwd`` or ``vjp``: out of finite numbers comes no NaN.
+
+    What leaves the range of the format is infinite, and NumPy says nothing of it. Where infinities
+    meet, as in ``inf - inf``, the result would be NaN: then `NonFiniteError` names it. ``names``
+    are those of the outputs, in order. Cost: one pass over each output.
+    """
+
+    def decorate(function):
+        forward = function.__name__.endswith("_fwd")
+
+        @functools.wraps(function)
+        def call(*args, **options):
+            with np.errstate(over="ignore", invalid="ignore"):
+                result = function(*args, **options)
+                outs = result[0] if forward else result
+                for name, a in zip(names, outs if isinstance(outs, tuple) else (outs,)):
+                    if a is not None and a.size and _holds_nan(a):
+                        _refuse_nan(name, a)
+            return result
+
+        return call
+
+    return decorate
+
+
+def sound_values(**outputs):
+    """An error if one of these arrays holds NaN; see `sound`."""
+    with np.errstate(invalid="ignore"):
+        for name, a in outputs.items():
+            if a.size and _holds_nan(a):
+                _refuse_nan(name, a)
+
+
+def _holds_nan(a):
+    """Whether NaN is in an array: a minimum keeps it, needs no memory and is a vector loop."""
+    if a.dtype.kind == "c":
+        if a.ndim and a.flags.c_contiguous:
+            a = a.view(a.real.dtype)
+        else:
+            return bool(np.isnan(a).any())
+    return bool(np.isnan(a.min()))
+
+
+def _refuse_nan(name, a):
+    where = tuple(int(i) for i in np.argwhere(np.isnan(a))[0])
+    raise NonFiniteError(
+        f"{name} would be NaN at index {where}: the arguments are finite, but numbers on the way "
+        f"leave the range of {a.real.dtype}; scale them"
+    )
 
 
 def shape(name, value, expected, *, meaning=""):

@@ -20,6 +20,7 @@ True
 """
 
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -139,6 +140,8 @@ def registered(names=None):
     import ssm_manual.ops  # noqa: F401  (importing it registers every op)
     from ssm_manual.ops import registry
 
+    if isinstance(names, (str, bytes)) or not isinstance(names, (Iterable, type(None))):
+        raise ValueError(f"names is {_validate.show(names)}; it must be a sequence of ops' names")
     names = list(registry.PAIRS) if names is None else list(names)
     for name in names:
         _validate.one_of("op", name, tuple(registry.PAIRS))

@@ -511,7 +511,7 @@ RNG = np.random.default_rng(0)
         (lambda: hippo.legs(4.0), "N is 4.0; it must be an integer"),
         (lambda: hippo.legs(4, dtype="int32"), "dtype is 'int32'; it must be one of"),
         (lambda: hippo.legt(True), "N is True"),
-        (lambda: hippo.legt(4, theta=0.0), "theta is 0.0; it must be finite and greater than 0"),
+        (lambda: hippo.legt(4, theta=0.0), "theta is 0.0; it must be finite and at least 1e-30"),
         (lambda: hippo.legt(4, scaling="lmu"), "scaling is 'lmu'; it must be one of"),
         (lambda: hippo.fout(5), "N is 5; for fout it must be even"),
         (lambda: hippo.fout(-2), "N is -2; it must be at least 1"),

@@ -330,3 +330,15 @@ def test_cached_code_does_not_outlive_a_change_of_a_helper(tmp_path):
     assert changed != text
     helper.write_text(changed, "utf-8")
     assert run() == 2
+
+
+@pytest.mark.slow
+def test_code_with_bounds_checks_is_kept_apart(tmp_path):
+    """In one cache folder, before or after code without; neither takes the other's."""
+    code = "from ssm_manual.ops.kernels import power; print(power(0.5, 3))"
+    for checked in ("1", "0", "1", "0"):
+        run_python(code, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_BOUNDSCHECK=checked)
+    checked = list(tmp_path.rglob("power._powers*.checked.*.nbc"))
+    plain = [path for path in tmp_path.rglob("power._powers*.nbc") if path not in checked]
+    assert len(plain) == len(checked) == 1  # and each was compiled once
+    assert plain[0].read_bytes() != checked[0].read_bytes()

@@ -32,12 +32,14 @@ def own_copies(args, names):
     """Copies of the arguments, each of them checked to be something that can be treated here."""
     copies = []
     for name, x in zip(names, args):
+        if isinstance(x, np.ndarray):  # of no subclass, whose arithmetic may be another
+            x = np.asarray(x)
         static = x is None or isinstance(x, (int, str, np.integer, np.bool_))
         if isinstance(x, np.ndarray) and x.dtype.kind in "iub":
             static = True  # indices and masks
         if not static:
             dtype = np.asarray(x).dtype
-            if not fd.is_number(x) or dtype not in _validate.DOUBLE:
+            if not fd.is_number(x) or dtype.newbyteorder("=") not in _validate.DOUBLE:
                 raise ValueError(
                     f"{name} is {_validate.show(x)} of type {type(x).__name__} and dtype {dtype}; "
                     "it must be a number or an array, float64 or complex128 (or None, an integer "
@@ -45,7 +47,9 @@ def own_copies(args, names):
                 )
             if not np.isfinite(x).all():
                 raise ValueError(f"{name} holds NaN or infinity; every value must be finite")
-        copies.append(x.copy(order="K") if isinstance(x, np.ndarray) else x)
+        if isinstance(x, np.ndarray):
+            x = np.array(x, x.dtype.newbyteorder("="), order="K")
+        copies.append(x)
     return tuple(copies)
 
 

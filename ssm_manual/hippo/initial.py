@@ -74,7 +74,7 @@ def diagonal(kind, modes, *, channels=None, dtype="float64"):
     array([-0.5+0.j    , -0.5+3.1416j, -0.5+6.2832j])
     """
     _validate.one_of("kind", kind, INITIAL)
-    modes = _validate.integer("modes", modes, minimum=1)
+    modes = _validate.size("modes", modes)
     n, N = np.arange(modes), 2 * modes
     B = np.ones(modes, complex)
     if kind in ("legs", "fout"):
@@ -90,7 +90,7 @@ def diagonal(kind, modes, *, channels=None, dtype="float64"):
         }[kind]
         Lambda = (-(n + 1.0) if kind == "real" else -0.5) + 1j * omega
     if channels is not None:
-        shape = (_validate.integer("channels", channels, minimum=1), modes)
+        shape = (_validate.size("channels", channels), modes)
         Lambda, B = (np.broadcast_to(a, shape) for a in (Lambda, B))
     return cast(dtype, Lambda, B)
 
@@ -122,7 +122,7 @@ def log_dt(channels, *, dt_min=1e-3, dt_max=1e-1, rng, dtype="float64"):
     ValueError
         If an argument is out of its range.
     """
-    channels = _validate.integer("channels", channels, minimum=1)
+    channels = _validate.size("channels", channels)
     dt_min = _validate.real_number("dt_min", dt_min, above=0)
     dt_max = _validate.real_number("dt_max", dt_max, minimum=dt_min)
     real, _ = _validate.precision(dtype)

@@ -15,6 +15,9 @@ SCALINGS = ("orthonormal", "legendre")
 #: Seconds; with it the Fourier frequencies are pi k, as in S4D-Lin.
 THETA = 2.0
 
+#: The shortest window, in seconds: the reciprocal of a shorter one leaves the range of float32.
+SHORTEST = 1e-30
+
 
 def legs(N, *, dtype="float64"):
     """``A_nk = -sqrt((2n+1)(2k+1))`` below, ``-(n+1)`` on, 0 above the diagonal [HIPPO-3].
@@ -119,7 +122,7 @@ def legt(N, *, theta=THETA, scaling="orthonormal", dtype="float64"):
     (array([[-1., -1.],
            [ 3., -3.]]), array([ 1., -3.]))
     """
-    theta = _validate.real_number("theta", theta, above=0)
+    theta = _validate.real_number("theta", theta, minimum=SHORTEST)
     R = roots(N)
     n = np.arange(R.size)
     sign = np.where((n[:, None] < n) & ((n[:, None] - n) % 2 == 1), -1.0, 1.0)
@@ -181,7 +184,7 @@ def fout(N, *, theta=THETA, dtype="float64"):
            [-1.414,  0.   , -2.   , -3.142],
            [ 0.   ,  0.   ,  3.142,  0.   ]])
     """
-    theta = _validate.real_number("theta", theta, above=0)
+    theta = _validate.real_number("theta", theta, minimum=SHORTEST)
     k = np.arange(even(N) // 2)
     b = np.zeros(2 * k.size)
     b[::2] = np.where(k == 0, 1.0, np.sqrt(2.0))
@@ -204,7 +207,7 @@ def of(measure, N, theta=None):
 
 def even(N):
     """The number of states of a Fourier basis."""
-    N = _validate.integer("N", N, minimum=1)
+    N = _validate.size("N", N)
     if N % 2:
         raise ValueError(
             f"N is {N}; for fout it must be even: states are pairs of a cosine and a sine"
@@ -214,7 +217,7 @@ def even(N):
 
 def roots(N):
     """``sqrt(2n + 1)``, n < N: what makes Legendre polynomials orthonormal."""
-    return np.sqrt(2.0 * np.arange(_validate.integer("N", N, minimum=1)) + 1)
+    return np.sqrt(2.0 * np.arange(_validate.size("N", N)) + 1)
 
 
 def cast(dtype, *arrays):

@@ -138,7 +138,7 @@ def checked_mixing(features, norm, dropout, tied_dropout):
     if dropout >= 1:
         raise ValueError(f"dropout is {dropout!r}; it must be at least 0 and less than 1")
     return {
-        "features": _validate.integer("features", features, minimum=1),
+        "features": _validate.size("features", features),
         "norm": _validate.one_of("norm", norm, ("layer", "rms", "none")),
         "dropout": dropout,
         "tied_dropout": _validate.flag("tied_dropout", tied_dropout),

@@ -13,12 +13,14 @@ def step(layer, u_t, state):
         x0 = params.get("x0", np.zeros(layer.states, layer.dtype))
         state = np.repeat(x0[np.newaxis], len(u_t), axis=0)
     A_bar, B_bar = _tables(layer)
-    after = state @ A_bar.T + u_t @ B_bar.T
-    y = after @ params["C"].T
-    if "D" in params:
-        y += u_t @ params["D"].T
-    if "bias" in params:
-        y += params["bias"]
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite, as in `forward`
+        after = state @ A_bar.T + u_t @ B_bar.T
+        y = after @ params["C"].T
+        if "D" in params:
+            y += u_t @ params["D"].T
+        if "bias" in params:
+            y += params["bias"]
+    _validate.sound_values(y_t=y, state=after)
     return y, after
 
 

@@ -34,6 +34,9 @@ def step(layer, u_t, state):
         outcome = operator.step(given, tables, u_t, state, y, after)
     if outcome == _step.NOT_FINITE:
         _validate.array("u_t", u_t)  # says where
+    if outcome == _step.UNSOUND:
+        _validate.array("state", state)
+        _validate.sound_values(y_t=y, state=after)
     return y, after
 
 

@@ -24,11 +24,8 @@ def checked(lengths, batch, longest):
     """``lengths`` as an array of (batch,) integers from 0 to ``longest``; None stays None."""
     if lengths is None:
         return None
-    try:
-        given = np.asarray(lengths)
-    except ValueError:
-        given = np.empty(0, object)
-    if given.shape != (batch,) or given.dtype.kind not in "iu":
+    given = _validate.integers("lengths", lengths)
+    if given.shape != (batch,):
         raise ValueError(
             f"lengths is {_validate.show(lengths)}; it must hold {batch} integers, one for each "
             "item of the batch"

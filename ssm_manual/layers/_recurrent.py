@@ -28,8 +28,8 @@ class Recurrent:
     """
 
     def _draw(self, features_in, features, bias, dtype, rng):
-        columns = _validate.integer("features_in", features_in, minimum=1)
-        H = _validate.integer("features", features, minimum=1)
+        columns = _validate.size("features_in", features_in)
+        H = _validate.size("features", features)
         dtype, _ = _validate.precision(dtype)
         _validate.generator("rng", rng)
         bound, rows = 1 / np.sqrt(H), self._gates * H

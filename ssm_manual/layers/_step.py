@@ -12,7 +12,7 @@ import numpy as np
 from ssm_manual._numba import jit, jit_contracted
 
 #: What `step` returns.
-DONE, STALE, NOT_FINITE = 0, 1, 2
+DONE, STALE, NOT_FINITE, UNSOUND = 0, 1, 2, 3
 
 
 class Tables(NamedTuple):
@@ -89,7 +89,7 @@ def step(parameters, tables, u, state, y, after):
     -------
     int
         `DONE`; or `STALE` where the parameters have changed, `NOT_FINITE` where u is not finite:
-        then nothing was computed.
+        then nothing was computed. `UNSOUND` where an output is not finite.
     """
     kept, A_bar, B_bar, C, D = tables
     count, at = changed(parameters, kept)
@@ -98,6 +98,7 @@ def step(parameters, tables, u, state, y, after):
     for value in u.flat:
         if not np.isfinite(value):
             return NOT_FINITE
+    sound = True
     batch, H, N = state.shape
     before, now = state.view(A_bar.dtype), after.view(A_bar.dtype)
     for b in range(batch):
@@ -113,4 +114,5 @@ def step(parameters, tables, u, state, y, after):
             for n in range(N):
                 total += cr[n] * new[2 * n] + ci[n] * new[2 * n + 1]
             y[b, h] = total
-    return DONE
+            sound = sound and np.isfinite(total)  # NaN in a state reaches its output
+    return DONE if sound else UNSOUND

@@ -8,7 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_manual._numba import jit_contracted
-from ssm_manual.layers._step import DONE, NOT_FINITE, STALE, changed, copied, differences, in_parts
+from ssm_manual.layers._step import (
+    DONE,
+    NOT_FINITE,
+    STALE,
+    UNSOUND,
+    changed,
+    copied,
+    differences,
+    in_parts,
+)
 
 
 class Tables(NamedTuple):
@@ -58,6 +67,7 @@ def step(parameters, tables, u, state, y, after):
     for value in u.flat:
         if not np.isfinite(value):
             return NOT_FINITE
+    sound = True
     batch, H, N = state.shape
     before, now = state.view(D.dtype), after.view(D.dtype)
     for b in range(batch):
@@ -81,4 +91,5 @@ def step(parameters, tables, u, state, y, after):
             for n in range(N):
                 total += cr[n] * new[2 * n] + ci[n] * new[2 * n + 1]
             y[b, h] = total
-    return DONE
+            sound = sound and np.isfinite(total)  # NaN in a state reaches its output
+    return DONE if sound else UNSOUND

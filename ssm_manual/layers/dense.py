@@ -102,9 +102,9 @@ class DenseSSM:
         train_state=False,
         view="auto",
     ):
-        N = _validate.integer("states", states, minimum=1)
-        p = _validate.integer("inputs", inputs, minimum=1)
-        m = _validate.integer("outputs", outputs, minimum=1)
+        N = _validate.size("states", states)
+        p = _validate.size("inputs", inputs)
+        m = _validate.size("outputs", outputs)
         dtype, _ = _validate.precision(dtype)
         _validate.generator("rng", rng)
         dt = _validate.real_number("dt", dt, above=0)

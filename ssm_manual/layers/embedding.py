@@ -65,14 +65,14 @@ class Embedding:
     """
 
     def __init__(self, vocabulary, features, *, longest=None, deviation=1.0, dtype="float32", rng):
-        V = _validate.integer("vocabulary", vocabulary, minimum=1)
-        H = _validate.integer("features", features, minimum=1)
+        V = _validate.size("vocabulary", vocabulary)
+        H = _validate.size("features", features)
         deviation = _validate.real_number("deviation", deviation, above=0)
         dtype, _ = _validate.precision(dtype)
         _validate.generator("rng", rng)
         shapes = {"table": (V, H)}
         if longest is not None:
-            shapes["positions"] = H, _validate.integer("longest", longest, minimum=1)
+            shapes["positions"] = H, _validate.length("longest", longest, minimum=1)
         self.params = {
             name: (deviation * rng.standard_normal(shape)).astype(dtype)
             for name, shape in shapes.items()
@@ -253,11 +253,7 @@ class Embedding:
 
 
 def _integers(name, value, shape, meaning, stop):
-    a = np.asarray(value)
-    if a.size == 0 and isinstance(value, list):
-        a = a.astype(np.int64)
-    if a.dtype.kind not in "iu" or isinstance(a, np.ma.MaskedArray):
-        raise ValueError(f"{name} has dtype {a.dtype}; it must be an array of integers")
+    a = _validate.integers(name, value)
     _validate.shape(name, a, shape, meaning=meaning)
     if a.size and (a.min() < 0 or (stop is not None and a.max() >= stop)):
         wrong = a[(a < 0) | (a >= stop) if stop is not None else a < 0][0]

@@ -86,7 +86,7 @@ class GatedBlock(Block):
 
     @staticmethod
     def _checked(features, norm="layer", expansion=4, dropout=0.1, tied_dropout=False):
-        _validate.integer("expansion", expansion, minimum=1)
+        _validate.size("expansion", expansion)
         return checked_mixing(features, norm, dropout, tied_dropout) | {"expansion": expansion}
 
     def _assemble(self, maker, ssm):

@@ -42,7 +42,7 @@ class LayerNorm(PerTime):
     """
 
     def __init__(self, features, *, eps=1e-5, dtype="float32"):
-        H = _validate.integer("features", features, minimum=1)
+        H = _validate.size("features", features)
         dtype, _ = _validate.precision(dtype)
         self.eps = _validate.real_number("eps", eps, minimum=0)
         self.params = {"scale": np.ones(H, dtype), "shift": np.zeros(H, dtype)}

@@ -51,8 +51,8 @@ class Linear(PerTime):
     """
 
     def __init__(self, features_in, features_out, *, bias=True, dtype="float32", rng):
-        columns = _validate.integer("features_in", features_in, minimum=1)
-        rows = _validate.integer("features_out", features_out, minimum=1)
+        columns = _validate.size("features_in", features_in)
+        rows = _validate.size("features_out", features_out)
         dtype, _ = _validate.precision(dtype)
         _validate.generator("rng", rng)
         bound = 1 / np.sqrt(columns)

@@ -112,8 +112,8 @@ class S4(Layer):
         bidirectional=False,
         view="auto",
     ):
-        H = _validate.integer("features", features, minimum=1)
-        N = _validate.integer("modes", modes, minimum=1)
+        H = _validate.size("features", features)
+        N = _validate.size("modes", modes)
         dtype, _ = _validate.precision(dtype)
         _validate.generator("rng", rng)
         _validate.one_of("initial", initial, INITIAL)

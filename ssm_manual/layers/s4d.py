@@ -97,8 +97,8 @@ class S4D(Layer):
         bidirectional=False,
         view="auto",
     ):
-        H = _validate.integer("features", features, minimum=1)
-        N = _validate.integer("modes", modes, minimum=1)
+        H = _validate.size("features", features)
+        N = _validate.size("modes", modes)
         dtype, _ = _validate.precision(dtype)
         _validate.generator("rng", rng)
         _validate.one_of("initial", initial, hippo.INITIAL)

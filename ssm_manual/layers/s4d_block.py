@@ -105,7 +105,7 @@ class S4DBlock(Block):
         _validate.one_of("mixer", mixer, ("glu", "feed_forward"))
         if mixer == "feed_forward":
             expansion = EXPANSION if expansion is None else expansion
-            _validate.integer("expansion", expansion, minimum=1)
+            _validate.size("expansion", expansion)
         elif expansion is not None:
             raise ValueError(
                 f"expansion is {_validate.show(expansion)}; it must be None for mixer 'glu', which "

@@ -86,7 +86,7 @@ class DiagonalParameters:
         ValueError
             If an argument does not fit.
         """
-        N = _validate.integer("poles", poles, minimum=1)
+        N = _validate.size("poles", poles)
         _, precision = _validate.precision(dtype)
         _validate.one_of("parameters", parameters, PARAMETERS)
         _validate.flag("skip", skip)

@@ -19,6 +19,9 @@ TASKS = ("classification", "regression", "generation")
 ENCODERS = ("linear", "two_layer", "embedding")
 POOLINGS = ("mean", "last")
 
+#: The largest number of blocks: each is an object of its own.
+DEEPEST = 10_000
+
 #: What a block is made of, by its name.
 RECURRENT = {"rnn": RNN, "lstm": LSTM}
 BLOCKS = ("s4d", "s4", "gated", *RECURRENT)
@@ -53,12 +56,13 @@ def checked(
     """All options as a dict that JSON can hold, defaults filled in."""
     widths = {"d_input": d_input, "d_model": d_model, "d_output": d_output, "n_layers": n_layers}
     for name, value in widths.items():
-        widths[name] = _validate.integer(name, value, minimum=1)
+        largest = DEEPEST if name == "n_layers" else _validate.SIDE
+        widths[name] = _validate.size(name, value, maximum=largest)
     _validate.one_of("task", task, TASKS)
     _validate.one_of("block", block, BLOCKS)
     _validate.one_of("encoder", encoder, ENCODERS)
     if positions is not None:
-        positions = _validate.integer("positions", positions, minimum=1)
+        positions = _validate.length("positions", positions, minimum=1)
     if task == "classification":
         pooling = _validate.one_of("pooling", "mean" if pooling is None else pooling, POOLINGS)
     elif pooling is not None:
@@ -69,7 +73,7 @@ def checked(
                 f"{name} is {_validate.show(value)}; it must be None for block {block!r}"
             )
     if block in MEANT_FOR["modes"]:
-        modes = MODES if modes is None else _validate.integer("modes", modes, minimum=1)
+        modes = MODES if modes is None else _validate.size("modes", modes)
     mixing = checked_mixing(widths["d_model"], norm, dropout, tied_dropout)
     mixing.pop("features")
     layer = RECURRENT.get(block) or SSM.get(block, SSM["s4d"])

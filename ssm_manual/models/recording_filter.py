@@ -129,7 +129,7 @@ class RecordingFilter:
         ValueError
             If the filter was made for another number of channels, or ``state`` does not fit.
         """
-        channels = _validate.integer("channels", channels, minimum=1)
+        channels = _validate.size("channels", channels)
         if self.channels not in (1, channels):
             raise ValueError(
                 f"channels is {channels}; this filter has a model for each of {self.channels} "
@@ -191,6 +191,12 @@ class RecordingFilter:
             )
         if self.rate is None:
             raise ValueError("this filter does not know the sampling rate that it was trained at")
+        delay = self.delay * (rate / self.rate)
+        if delay > _validate.LONGEST:
+            raise ValueError(
+                f"rate is {rate:g}; it must be at most {_validate.LONGEST:g} samples of delay away "
+                f"from the filter's own rate, {self.rate:g}"
+            )
         models = [copy.deepcopy(model) for model in self.models]
         for model in models:
             model.params["log_dt"] += model.dtype.type(np.log(self.rate / rate))
@@ -198,7 +204,7 @@ class RecordingFilter:
             models,
             offset=self.offset[:, 0],
             scale=self.scale[:, 0],
-            delay=round(self.delay * rate / self.rate),
+            delay=round(delay),
             rate=rate,
         )
 

@@ -72,7 +72,7 @@ class LinearRegression:
         ValueError
             If an argument does not fit.
         """
-        F = _validate.integer("features", features, minimum=1)
+        F = _validate.size("features", features)
         dtype, _ = _validate.precision(dtype)
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise ValueError(
@@ -310,7 +310,7 @@ class LinearRegression:
         _validate.one_of("updates", updates, UPDATES)
         l2 = _validate.real_number("l2", l2, minimum=0)
         largest = float(cls.curvatures(X, standardise=standardise)[0])
-        return 1 / (largest + l2) / (len(X) if updates == "per_sample" else 1)
+        return 1 / (largest + l2) / (np.shape(X)[0] if updates == "per_sample" else 1)
 
     # ---------------------------------------------------------------------------------- checkpoints
 
@@ -354,7 +354,7 @@ class LinearRegression:
         _validate.one_of(
             "hyperparameters", tuple(sorted(hyperparameters)), (("epochs", "features"),)
         )
-        F = _validate.integer("features", hyperparameters["features"], minimum=1)
+        F = _validate.size("features", hyperparameters["features"])
         epochs = _validate.integer("epochs", hyperparameters["epochs"], minimum=0)
         own = {"weights": (F,), "bias": ()}
         extra = {"weights": (F,), "bias": (1,), "mean": (F,), "deviation": (F,)}

@@ -78,6 +78,9 @@ def system(real, **given):
         leading[name] = _validate.stand_in(a.shape[: a.ndim - len(tail)], a.dtype)
     shape = _validate.broadcast(**leading)
     channels = math.prod(shape)
+    if channels == 0:
+        found = ", ".join(f"{name} {a.shape}" for name, a in given.items())
+        raise ValueError(f"{found}: there must be at least one channel")
 
     def full(name, scale=1.0):
         a = given[name]

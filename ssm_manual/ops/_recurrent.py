@@ -64,8 +64,8 @@ def counts(lengths, batch, L):
     """``lengths`` as (batch,) integers; None stands for L."""
     if lengths is None:
         return np.full(batch, L)
-    given, lengths = lengths, np.asarray(lengths)
-    if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
+    given, lengths = lengths, _validate.integers("lengths", lengths)
+    if lengths.shape != (batch,):
         raise ValueError(
             f"lengths is {_validate.show(given)}; it must hold {batch} integers, one for each "
             "item of the batch"

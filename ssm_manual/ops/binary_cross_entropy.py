@@ -68,6 +68,7 @@ class Residuals(NamedTuple):
     total: float
 
 
+@_validate.sound("loss")
 def binary_cross_entropy_fwd(logits, targets, *, weights=None):
     """`binary_cross_entropy` and its residuals."""
     z, t = _validate.arrays(logits=logits, targets=targets, real=("logits", "targets"))
@@ -90,6 +91,7 @@ def binary_cross_entropy_fwd(logits, targets, *, weights=None):
     return loss, Residuals(error, z, w, total)
 
 
+@_validate.sound("grad_logits", "grad_targets")
 def binary_cross_entropy_vjp(residuals, grad_loss):
     """Gradients to logits and targets [BCE-2, 3]."""
     error, z, w, total = residuals

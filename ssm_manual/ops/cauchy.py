@@ -110,6 +110,7 @@ class Residuals(NamedTuple):
     K_like: np.ndarray  # the output's shape and dtype, owning no memory
 
 
+@_validate.sound("K")
 def cauchy_fwd(Lambda, P, Q, B, C, dt, length, *, real=True):
     """`cauchy` and its residuals."""
     s = system(real, Lambda=Lambda, P=P, Q=Q, B=B, C=C, dt=dt)
@@ -129,6 +130,7 @@ def cauchy_fwd(Lambda, P, Q, B, C, dt, length, *, real=True):
     return K, Residuals(s, damped, step, circle, eta, xi, like)
 
 
+@_validate.sound("grad_Lambda", "grad_P", "grad_Q", "grad_B", "grad_C", "grad_dt", "grad_length")
 def cauchy_vjp(residuals, grad_K):
     """Gradients to Lambda, P, Q, B, C and dt [CAUCHY-12 to 21]; None for the length."""
     s, damped, step, circle, eta, xi, K_like = residuals

@@ -84,6 +84,7 @@ class Residuals(NamedTuple):
     y_like: np.ndarray
 
 
+@_validate.sound("y")
 def causal_fwd(u, K, *, method="auto"):
     """`causal` and its residuals."""
     u, K = _validate.arrays(u=u, K=K)
@@ -111,6 +112,7 @@ def causal_fwd(u, K, *, method="auto"):
     return y, Residuals(u, K, u_hat, K_hat, y_like)
 
 
+@_validate.sound("grad_u", "grad_K")
 def causal_vjp(residuals, grad_y):
     """Gradients to u [CONV-3] and K [CONV-4]."""
     u, K, u_hat, K_hat, y_like = residuals

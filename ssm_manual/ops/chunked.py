@@ -89,8 +89,8 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
     groups of sequences, with the same bits for any number of them. While the call lasts, BLAS runs
     on one thread in the whole process. Tables are in double precision up to the last rounding,
     states are carried in double precision; output at another length may differ in the last bits.
-    With poles so far outside the circle that A_bar^Q overflows, the rest of a chunk is NaN where
-    other views are still finite.
+    Poles so far outside the circle that A_bar^Q overflows are refused where the rest of a chunk
+    would be NaN, although other views may still be finite.
 
     Examples
     --------
@@ -161,11 +161,13 @@ class Residuals(NamedTuple):
     starts: np.ndarray
 
 
+@_validate.sound("y", "x_last")
 def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
     """`apply` and its residuals."""
     return _forward(operands(A_bar, B_bar, C, D, u, x0, real), False, chunk)
 
 
+@_validate.sound("y", "x_last")
 def apply_from_exponent_fwd(dtA, B_bar, C, D, u, x0=None, *, real=True, chunk=None):
     """`apply_from_exponent` and its residuals."""
     op = operands(dtA, B_bar, C, D, u, x0, real, exponent=True)
@@ -197,6 +199,7 @@ def _forward(op, is_exponent, chunk):
     return (y, x), Residuals(op, model, A if is_exponent else None, sizes, starts)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_D", "grad_u", "grad_x0")
 def apply_vjp(residuals, grad_out):
     """Gradients to A_bar, B_bar, C, D, u, x0 [CHUNK-7 to 9] from the cotangents of (y, x_last)."""
     op, model, slope, sizes, starts = residuals
@@ -220,6 +223,7 @@ def apply_vjp(residuals, grad_out):
     return op.pull_back(grad_A, grad_B, grad_C, grad_D.sum(axis=0), grad_u, adjoint)
 
 
+@_validate.sound("grad_dtA", "grad_B_bar", "grad_C", "grad_D", "grad_u", "grad_x0")
 def apply_from_exponent_vjp(residuals, grad_out):
     """Gradients to dtA, B_bar, C, D, u, x0 from the cotangents of (y, x_last)."""
     return apply_vjp(residuals, grad_out)  # the residuals know which parameter they came from

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssm_manual import reference
+from ssm_manual import _validate, reference
 from ssm_manual.ops import terminal_state, vandermonde
 from ssm_manual.ops._examples import operator_calls
 from ssm_manual.ops._operands import Operands, operands
@@ -72,6 +72,7 @@ class Residuals(NamedTuple):
     terminal: terminal_state.Residuals
 
 
+@_validate.sound("y", "x_last")
 def convolve_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True):
     """`convolve` and its residuals."""
     op = operands(A_bar, B_bar, C, D, u, x0, real)
@@ -88,6 +89,7 @@ def convolve_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True):
     return (y, x_last), Residuals(op, kernel, products, free, terminal)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_D", "grad_u", "grad_x0")
 def convolve_vjp(residuals, grad_out):
     """Gradients to A_bar, B_bar, C, D, u and x0 from the cotangents of ``(y, x_last)``."""
     op, kernel, products, free, terminal = residuals

@@ -86,7 +86,7 @@ def apply(A_bar, B_bar, C, D, u, x0=None, *, chunk=None):
     2N states, 2p inputs and 2m outputs. Threads share systems and groups of sequences, with the
     same bits for any number of them; while the call lasts, BLAS runs on one thread in the whole
     process. Output at another length may differ in the last bits. Where A_bar^Q overflows, the rest
-    of a chunk is infinite or NaN, even where a scan would still be finite.
+    of a chunk is infinite, or refused where it would be NaN, even where a scan is still finite.
 
     Examples
     --------
@@ -106,6 +106,7 @@ class Residuals(NamedTuple):
     states: np.ndarray
 
 
+@_validate.sound("y", "x_last")
 def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, chunk=None):
     """`apply` and its residuals."""
     op = dense_operands(A_bar, B_bar, C, D, u, x0)
@@ -122,6 +123,7 @@ def apply_fwd(A_bar, B_bar, C, D, u, x0=None, *, chunk=None):
     return op.results(y, x_last), Residuals(op, sizes, states)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_D", "grad_u", "grad_x0")
 def apply_vjp(residuals, grad_out):
     """Gradients to A_bar, B_bar, C, D, u, x0 [TABLE-6 to 12] from the cotangents of (y, x_last)."""
     op, sizes, states = residuals

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssm_manual import reference
+from ssm_manual import _validate, reference
 from ssm_manual._blas import single_threaded
 from ssm_manual.ops import dense_kernel, dense_terminal_state
 from ssm_manual.ops._dense_examples import dense_calls
@@ -75,6 +75,7 @@ class Residuals(NamedTuple):
     terminal: dense_terminal_state.Residuals
 
 
+@_validate.sound("y", "x_last")
 def convolve_fwd(A_bar, B_bar, C, D, u, x0=None):
     """`convolve` and its residuals."""
     op = dense_operands(A_bar, B_bar, C, D, u, x0)
@@ -94,6 +95,7 @@ def convolve_fwd(A_bar, B_bar, C, D, u, x0=None):
     return op.results(y, x_last), Residuals(op, of_kernel, products, free, terminal)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_D", "grad_u", "grad_x0")
 def convolve_vjp(residuals, grad_out):
     """Gradients to A_bar, B_bar, C, D, u and x0 from the cotangents of ``(y, x_last)``."""
     op, of_kernel, products, free, terminal = residuals

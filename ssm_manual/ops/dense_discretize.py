@@ -86,6 +86,7 @@ def tustin(A, B, dt):
     return tustin_fwd(A, B, dt)[0]
 
 
+@_validate.sound("A_bar", "B_bar")
 def tustin_fwd(A, B, dt):
     """`tustin` and its residuals."""
     A, B, dt, wide_A, wide_B, step = _arguments(A, B, dt)
@@ -112,6 +113,7 @@ def tustin_fwd(A, B, dt):
     return _rounded(A, B, A_bar, B_bar), Residuals(A, B, dt, A_bar, B_bar)
 
 
+@_validate.sound("grad_A", "grad_B", "grad_dt")
 def tustin_vjp(residuals, grad_out):
     """Gradients to A, B and dt [DENSE-4] from the cotangents of ``(A_bar, B_bar)``."""
     A, B, dt, _, B_bar = residuals
@@ -185,6 +187,7 @@ def zoh(A, B, dt):
     return zoh_fwd(A, B, dt)[0]
 
 
+@_validate.sound("A_bar", "B_bar")
 def zoh_fwd(A, B, dt):
     """`zoh` and its residuals."""
     A, B, dt, wide_A, wide_B, step = _arguments(A, B, dt)
@@ -200,6 +203,7 @@ def zoh_fwd(A, B, dt):
     return out, Residuals(A, B, dt, A_bar, B_bar)
 
 
+@_validate.sound("grad_A", "grad_B", "grad_dt")
 def zoh_vjp(residuals, grad_out):
     """Gradients to A, B and dt [DENSE-8] from the cotangents of ``(A_bar, B_bar)``."""
     A, B, dt, A_bar, _ = residuals

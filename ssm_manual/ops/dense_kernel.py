@@ -80,10 +80,11 @@ class Residuals(NamedTuple):
     W: np.ndarray  # (H, J m, N)
 
 
+@_validate.sound("K")
 def kernel_fwd(A_bar, B_bar, C, length):
     """`kernel` and its residuals."""
     A_bar, B_bar, C = _validate.arrays(A_bar=A_bar, B_bar=B_bar, C=C)
-    length = _validate.integer("length", length, minimum=0)
+    length = _validate.length("length", length, minimum=0)
     _validate.shape("A_bar", A_bar, (-1, -1, -1), meaning="(H, N, N)")
     H, N, _ = A_bar.shape
     _validate.shape("A_bar", A_bar, (H, N, N), meaning="(H, N, N)")
@@ -113,6 +114,7 @@ def forward(A_bar, B_bar, C, length):
     return K, Residuals(given, length, powers, late, V, W)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_length")
 def kernel_vjp(residuals, grad_K):
     """Gradients to A_bar, B_bar and C [DENSE-15]; None for the length."""
     given, length, *_ = residuals

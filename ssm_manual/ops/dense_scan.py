@@ -97,6 +97,7 @@ class Residuals(NamedTuple):
     checkpoints: np.ndarray
 
 
+@_validate.sound("y", "x_last")
 def scan_fwd(A_bar, B_bar, C, D, u, x0=None):
     """`scan` and its residuals."""
     op = dense_operands(A_bar, B_bar, C, D, u, x0)
@@ -110,6 +111,7 @@ def scan_fwd(A_bar, B_bar, C, D, u, x0=None):
     return op.results(y, x), Residuals(op, checkpoints)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_D", "grad_u", "grad_x0")
 def scan_vjp(residuals, grad_out):
     """Gradients to A_bar, B_bar, C, D, u, x0 [DENSE-10] from those of ``(y, x_last)``."""
     op, checkpoints = residuals

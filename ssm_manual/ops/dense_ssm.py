@@ -7,8 +7,6 @@ H systems with full matrices side by side, several inputs and outputs each. As f
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ssm_manual import _validate, reference
 from ssm_manual.ops import dense_chunked, dense_convolve, dense_scan
 from ssm_manual.ops._dense_examples import dense_calls
@@ -108,7 +106,7 @@ def _faster(A_bar, u):
     together, and from 128 at least. The convolution was never the fastest; it is there to compare
     with.
     """
-    states, shape = np.shape(A_bar)[-1:], np.shape(u)
+    states, shape = getattr(A_bar, "shape", ())[-1:], getattr(u, "shape", ())
     if not states or len(shape) != 4:
         return "scan"  # which says what is wrong
     return "chunked" if shape[0] * shape[3] >= 8 * max(states[0], 16) else "scan"

@@ -79,6 +79,7 @@ class Residuals(NamedTuple):
     factors: list
 
 
+@_validate.sound("x_last")
 def terminal_state_fwd(A_bar, B_bar, u, x0=None):
     """`terminal_state` and its residuals."""
     A_bar, B_bar = _validate.arrays(A_bar=A_bar, B_bar=B_bar)
@@ -111,6 +112,7 @@ def forward(op):
     return x_last, Residuals(op, powers, split, V, sums, factors)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_u", "grad_x0")
 def terminal_state_vjp(residuals, grad_x_last):
     """Gradients to A_bar, B_bar, u and x0 [DENSE-18]."""
     op = residuals.operands

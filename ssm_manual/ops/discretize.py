@@ -86,6 +86,7 @@ class TustinResiduals(NamedTuple):
     input_scale: str
 
 
+@_validate.sound("A_bar", "B_bar")
 def tustin_fwd(A, B, dt, *, input_scale="dt"):
     """`tustin` and its residuals."""
     A, B, dt = _arguments(A, B, dt)
@@ -100,6 +101,7 @@ def tustin_fwd(A, B, dt, *, input_scale="dt"):
     return (A_bar, B_bar), TustinResiduals(A, B, dt, reciprocal, input_scale)
 
 
+@_validate.sound("grad_A", "grad_B", "grad_dt")
 def tustin_vjp(residuals, grad_out):
     """Gradients to A, B and dt [TUSTIN-9], from the cotangents of ``(A_bar, B_bar)``."""
     A, B, dt, reciprocal, input_scale = residuals
@@ -182,6 +184,7 @@ class ZohResiduals(NamedTuple):
     phi1: np.ndarray  # (e^z - 1) / z
 
 
+@_validate.sound("A_bar", "B_bar")
 def zoh_fwd(A, B, dt):
     """`zoh` and its residuals."""
     A, B, dt = _arguments(A, B, dt)
@@ -192,6 +195,7 @@ def zoh_fwd(A, B, dt):
     return (exponential, dt * B * phi1), ZohResiduals(A, B, dt, exponential, phi1)  # [ZOH-1, 2]
 
 
+@_validate.sound("grad_A", "grad_B", "grad_dt")
 def zoh_vjp(residuals, grad_out):
     """Gradients to A [ZOH-5], B [ZOH-6] and dt [ZOH-7] from those of ``(A_bar, B_bar)``."""
     A, B, dt, exponential, phi1 = residuals

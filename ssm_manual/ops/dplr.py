@@ -106,6 +106,7 @@ class Residuals(NamedTuple):
 NAMES = ("Lambda", "P", "Q", "B", "C", "D", "dt", "u", "x0")
 
 
+@_validate.sound("y", "x_last")
 def apply_fwd(Lambda, P, Q, B, C, D, dt, u, x0=None, *, view="auto", real=True):
     """`apply` and its residuals."""
     _validate.one_of("view", view, VIEWS)
@@ -126,6 +127,9 @@ def apply_fwd(Lambda, P, Q, B, C, D, dt, u, x0=None, *, view="auto", real=True):
     return out, Residuals(op, kept, view, of_view)
 
 
+@_validate.sound(
+    "grad_Lambda", "grad_P", "grad_Q", "grad_B", "grad_C", "grad_D", "grad_dt", "grad_u", "grad_x0"
+)
 def apply_vjp(residuals, grad_out):
     """Gradients to all nine arguments from the cotangents of ``(y, x_last)``."""
     op, kept, view, of_view = residuals

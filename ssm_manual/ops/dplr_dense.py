@@ -79,6 +79,7 @@ class Residuals(NamedTuple):
 NAMES = ("Lambda_bar", "P_bar", "Q_bar", "B_bar", "C", "D")
 
 
+@_validate.sound("A", "B", "C", "D")
 def dplr_dense_fwd(Lambda_bar, P_bar, Q_bar, B_bar, C, D=None, *, real=True):
     """`dplr_dense` and its residuals."""
     _validate.flag("real", real)
@@ -113,6 +114,7 @@ def dplr_dense_fwd(Lambda_bar, P_bar, Q_bar, B_bar, C, D=None, *, real=True):
     return out, Residuals(tuple(given), P, Q, out, bool(real))
 
 
+@_validate.sound("grad_Lambda_bar", "grad_P_bar", "grad_Q_bar", "grad_B_bar", "grad_C", "grad_D")
 def dplr_dense_vjp(residuals, grad_out):
     """Gradients to Lambda_bar, P_bar, Q_bar, B_bar, C, D [DPLR-7] from those of the matrices."""
     given, P, Q, out, real = residuals

@@ -96,6 +96,7 @@ class Residuals(NamedTuple):
 NAMES = ("Lambda", "P", "Q", "B", "dt")
 
 
+@_validate.sound("Lambda_bar", "P_bar", "Q_bar", "B_bar")
 def tustin_dplr_fwd(Lambda, P, Q, B, dt, *, real=True):
     """`tustin_dplr` and its residuals."""
     _validate.flag("real", real)
@@ -128,6 +129,7 @@ def tustin_dplr_fwd(Lambda, P, Q, B, dt, *, real=True):
     return out, Residuals(tuple(given), Lambda, P, Q, B, h, r, X, out, bool(real))
 
 
+@_validate.sound("grad_Lambda", "grad_P", "grad_Q", "grad_B", "grad_dt")
 def tustin_dplr_vjp(residuals, grad_out):
     """Gradients to Lambda, P, Q, B, dt [DPLR-5] from those of the four outputs."""
     given, Lambda, P, Q, B, h, r, X, out, real = residuals

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssm_manual import reference
+from ssm_manual import _validate, reference
 from ssm_manual._numba import jit, jit_reassociated, parallel_jit, prange
 from ssm_manual.ops import _dplr_operands
 from ssm_manual.ops._examples import complex_normal
@@ -114,6 +114,7 @@ class Residuals(NamedTuple):
 NAMES = ("Lambda_bar", "P_bar", "Q_bar", "B_bar", "C", "D", "u", "x0")
 
 
+@_validate.sound("y", "x_last")
 def dplr_scan_fwd(Lambda_bar, P_bar, Q_bar, B_bar, C, D, u, x0=None, *, real=True):
     """`dplr_scan` and its residuals."""
     values = Lambda_bar, P_bar, Q_bar, B_bar, C, D
@@ -136,6 +137,16 @@ def dplr_scan_fwd(Lambda_bar, P_bar, Q_bar, B_bar, C, D, u, x0=None, *, real=Tru
     return out, Residuals(op, tables, u, checkpoints)
 
 
+@_validate.sound(
+    "grad_Lambda_bar",
+    "grad_P_bar",
+    "grad_Q_bar",
+    "grad_B_bar",
+    "grad_C",
+    "grad_D",
+    "grad_u",
+    "grad_x0",
+)
 def dplr_scan_vjp(residuals, grad_out):
     """Gradients to all eight arguments [DPLR-9] from those of ``(y, x_last)``."""
     op, tables, u, checkpoints = residuals

@@ -101,9 +101,7 @@ def embedding_vjp(residuals, grad_y):
 
 
 def _checked_ids(ids, V):
-    ids = np.asarray(ids)
-    if ids.dtype.kind not in "iu" or isinstance(ids, np.ma.MaskedArray):
-        raise ValueError(f"ids has dtype {ids.dtype}; it must be an array of integers")
+    ids = _validate.integers("ids", ids)
     if ids.size and not (ids.min() >= 0 and ids.max() < V):
         where = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= V))[0])
         raise ValueError(

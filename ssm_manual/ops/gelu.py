@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssm_manual import reference
+from ssm_manual import _validate, reference
 from ssm_manual.ops import _pointwise
 from ssm_manual.ops.registry import Example, register
 
@@ -59,12 +59,14 @@ class Residuals(NamedTuple):
     x: np.ndarray  # the input: Phi and its density come from one exponential, formed again
 
 
+@_validate.sound("y")
 def gelu_fwd(x):
     """`gelu` and its residuals."""
     x = _pointwise.argument(x)
     return _pointwise.forward(_pointwise.GELU, x), Residuals(x)
 
 
+@_validate.sound("grad_x")
 def gelu_vjp(residuals, grad_y):
     """The gradient to x, ``(Phi(x) + x phi(x)) g`` [ACT-6]."""
     return (_pointwise.backward(_pointwise.GELU, residuals.x, grad_y),)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssm_manual import reference
+from ssm_manual import _validate, reference
 from ssm_manual.ops import _pointwise
 from ssm_manual.ops import dropout as _dropout
 from ssm_manual.ops.registry import Example, register
@@ -61,6 +61,7 @@ class Residuals(NamedTuple):
     mask: _dropout.Options
 
 
+@_validate.sound("y")
 def gelu_dropout_fwd(x, *, rate, seed, tied=False):
     """`gelu_dropout` and its residuals."""
     x = _pointwise.argument(x)
@@ -68,6 +69,7 @@ def gelu_dropout_fwd(x, *, rate, seed, tied=False):
     return _pointwise.forward(_pointwise.GELU, x, _dropout.mask(x, chosen)), Residuals(x, chosen)
 
 
+@_validate.sound("grad_x")
 def gelu_dropout_vjp(residuals, grad_y):
     """The gradient to x [DROPOUT-5]."""
     x, chosen = residuals

@@ -61,6 +61,7 @@ class Residuals(NamedTuple):
     axis: int
 
 
+@_validate.sound("y")
 def glu_fwd(x, *, axis=-1):
     """`glu` and its residuals."""
     x = _pointwise.argument(x)
@@ -77,6 +78,7 @@ def glu_fwd(x, *, axis=-1):
     return y, Residuals(x, axis)
 
 
+@_validate.sound("grad_x")
 def glu_vjp(residuals, grad_y):
     """The gradient to x: ``s(b) g`` and ``a s'(b) g`` side by side [ACT-13]."""
     x, axis = residuals

@@ -6,7 +6,7 @@ Derivation: docs/derivations/normalisation.md. Kernels: `_norm_kernels`. Cost: o
 forward, one backward.
 """
 
-from ssm_manual import reference
+from ssm_manual import _validate, reference
 from ssm_manual.ops import _norm_kernels
 from ssm_manual.ops._norm_kernels import Residuals
 from ssm_manual.ops.registry import Example, register
@@ -58,11 +58,13 @@ def layer_norm(x, scale, shift, *, axis=-1, eps=1e-5):
     return layer_norm_fwd(x, scale, shift, axis=axis, eps=eps)[0]
 
 
+@_validate.sound("y")
 def layer_norm_fwd(x, scale, shift, *, axis=-1, eps=1e-5):
     """`layer_norm` and its residuals."""
     return _norm_kernels.forward(x, scale, shift, axis, eps, True)
 
 
+@_validate.sound("grad_x", "grad_scale", "grad_shift")
 def layer_norm_vjp(residuals, grad_y):
     """Gradients to x [NORM-5], scale [NORM-6] and shift [NORM-7]."""
     return _norm_kernels.backward(residuals, grad_y)

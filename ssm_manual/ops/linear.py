@@ -64,6 +64,7 @@ class Residuals(NamedTuple):
     axis: int
 
 
+@_validate.sound("y")
 def linear_fwd(x, weight, bias, *, axis=-1):
     """`linear` and its residuals."""
     x, weight, bias, given, shape = _dense_kernels.arguments(x, weight, bias, axis, 1)
@@ -75,6 +76,7 @@ def linear_fwd(x, weight, bias, *, axis=-1):
     return y, Residuals(x, weight, given, shape, axis)
 
 
+@_validate.sound("grad_x", "grad_weight", "grad_bias")
 def linear_vjp(residuals, grad_y):
     """Gradients to x [LINEAR-2], weight [LINEAR-3] and bias [LINEAR-4]."""
     x, weight, given, shape, axis = residuals

@@ -66,6 +66,7 @@ class Residuals(NamedTuple):
     axis: int
 
 
+@_validate.sound("y")
 def linear_glu_fwd(x, weight, bias, *, axis=-1):
     """`linear_glu` and its residuals."""
     x, weight, bias, given, shape = _dense_kernels.arguments(x, weight, bias, axis, 2)
@@ -78,6 +79,7 @@ def linear_glu_fwd(x, weight, bias, *, axis=-1):
     return y, Residuals(x, weight, z, given, tuple(shape), axis)
 
 
+@_validate.sound("grad_x", "grad_weight", "grad_bias")
 def linear_glu_vjp(residuals, grad_y):
     """Gradients to x, weight and bias [LINEAR-6]."""
     x, weight, z, given, shape, axis = residuals

@@ -51,11 +51,13 @@ class Residuals(NamedTuple):
     factor: float
 
 
+@_validate.sound("loss")
 def half_mse_fwd(prediction, target):
     """`half_mse` and its residuals."""
     return _forward(prediction, target, 0.5)
 
 
+@_validate.sound("grad_prediction", "grad_target")
 def half_mse_vjp(residuals, grad_loss):
     """Gradients to prediction and target: ``grad_loss e / n`` and its negative [LOSS-1]."""
     return _backward(residuals, grad_loss)
@@ -87,11 +89,13 @@ def mse(prediction, target):
     return mse_fwd(prediction, target)[0]
 
 
+@_validate.sound("loss")
 def mse_fwd(prediction, target):
     """`mse` and its residuals."""
     return _forward(prediction, target, 1.0)
 
 
+@_validate.sound("grad_prediction", "grad_target")
 def mse_vjp(residuals, grad_loss):
     """Gradients to prediction and target: ``grad_loss 2 e / n`` and its negative [LOSS-2]."""
     return _backward(residuals, grad_loss)

@@ -95,6 +95,7 @@ class Residuals(NamedTuple):
     absent: tuple  # which of x, h0, c0, W_in, W_h, bias were None
 
 
+@_validate.sound("h", "h_last", "c_last")
 def lstm_fwd(x, h0, c0, W_in, W_h, bias, *, lengths=None):
     """`lstm` and its residuals."""
     return run(x, h0, c0, W_in, W_h, bias, lengths, keep=True)
@@ -120,6 +121,7 @@ def run(x, h0, c0, W_in, W_h, bias, lengths, keep):
     return (h, *last), kept
 
 
+@_validate.sound("grad_x", "grad_h0", "grad_c0", "grad_W_in", "grad_W_h", "grad_bias")
 def lstm_vjp(residuals, grad_out):
     """Gradients to x, h0, c0, W_in, W_h and bias: back-propagation through time [LSTM-3 to 7]."""
     (x, W_in, W_h), (h0, c0), h, gates, c, lengths, absent = residuals

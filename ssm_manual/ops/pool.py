@@ -92,9 +92,7 @@ def pool_vjp(residuals, grad_y):
 
 
 def _checked(lengths, batch, L):
-    lengths = np.asarray(lengths)
-    if lengths.dtype.kind not in "iu":
-        raise ValueError(f"lengths has dtype {lengths.dtype}; it must be an array of integers")
+    lengths = _validate.integers("lengths", lengths)
     _validate.shape("lengths", lengths, (batch,), meaning="(batch,)")
     if lengths.size and not (lengths.min() >= 1 and lengths.max() <= L):
         raise ValueError(

@@ -6,7 +6,7 @@ Layer norm without its mean. Derivation: docs/derivations/normalisation.md. Kern
 `_norm_kernels`. Cost: one pass over memory forward, one backward.
 """
 
-from ssm_manual import reference
+from ssm_manual import _validate, reference
 from ssm_manual.ops import _norm_kernels
 from ssm_manual.ops._norm_kernels import Residuals
 from ssm_manual.ops.registry import Example, register
@@ -55,11 +55,13 @@ def rms_norm(x, scale, *, axis=-1, eps=1e-5):
     return rms_norm_fwd(x, scale, axis=axis, eps=eps)[0]
 
 
+@_validate.sound("y")
 def rms_norm_fwd(x, scale, *, axis=-1, eps=1e-5):
     """`rms_norm` and its residuals."""
     return _norm_kernels.forward(x, scale, None, axis, eps, False)
 
 
+@_validate.sound("grad_x", "grad_scale")
 def rms_norm_vjp(residuals, grad_y):
     """Gradients to x [NORM-5] and scale [NORM-6]."""
     return _norm_kernels.backward(residuals, grad_y)[:2]

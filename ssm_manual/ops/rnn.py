@@ -94,6 +94,7 @@ class Residuals(NamedTuple):
     absent: tuple  # which of x, h0, W_in, W_h, bias were None
 
 
+@_validate.sound("h", "h_last")
 def rnn_fwd(x, h0, W_in, W_h, bias, *, nonlinearity="tanh", lengths=None):
     """`rnn` and its residuals."""
     _validate.one_of("nonlinearity", nonlinearity, NONLINEARITIES)
@@ -110,6 +111,7 @@ def rnn_fwd(x, h0, W_in, W_h, bias, *, nonlinearity="tanh", lengths=None):
     return (h, last), Residuals((x, W_in, W_h), h0, h, lengths, relu, absent)
 
 
+@_validate.sound("grad_x", "grad_h0", "grad_W_in", "grad_W_h", "grad_bias")
 def rnn_vjp(residuals, grad_out):
     """Gradients to x, h0, W_in, W_h and bias: back-propagation through time [RNN-3 to 8]."""
     (x, W_in, W_h), h0, h, lengths, relu, absent = residuals

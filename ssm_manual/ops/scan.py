@@ -96,6 +96,7 @@ class Residuals(NamedTuple):
     horizon: int | None
 
 
+@_validate.sound("y", "x_last")
 def scan_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
     """`scan` and its residuals."""
     if horizon is not None:
@@ -111,6 +112,7 @@ def scan_fwd(A_bar, B_bar, C, D, u, x0=None, *, real=True, horizon=None):
     return (y, x), Residuals(op, checkpoints, horizon)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_D", "grad_u", "grad_x0")
 def scan_vjp(residuals, grad_out):
     """Gradients to A_bar, B_bar, C, D, u, x0 [SCAN-5 to SCAN-10] from those of ``(y, x_last)``."""
     op, checkpoints, horizon = residuals

@@ -68,6 +68,7 @@ class Residuals(NamedTuple):
     total: float
 
 
+@_validate.sound("loss")
 def softmax_cross_entropy_fwd(logits, labels, *, axis=-1, weights=None):
     """`softmax_cross_entropy` and its residuals."""
     z = _validate.array("logits", logits, real=True)
@@ -95,6 +96,7 @@ def softmax_cross_entropy_fwd(logits, labels, *, axis=-1, weights=None):
     return z.dtype.type(np.sum(losses, dtype=float) / total), Residuals(p, total)
 
 
+@_validate.sound("grad_logits", "grad_labels")
 def softmax_cross_entropy_vjp(residuals, grad_loss):
     """Gradient to the logits [SOFTMAX-3]; None for the labels."""
     error, total = residuals
@@ -103,12 +105,7 @@ def softmax_cross_entropy_vjp(residuals, grad_loss):
 
 
 def _labels(labels, shape, classes):
-    try:
-        given = np.asarray(labels)
-    except ValueError:
-        given = np.empty(0, object)
-    if given.dtype.kind not in "iu" or isinstance(labels, np.ma.MaskedArray):
-        raise ValueError(f"labels is {_validate.show(labels)}; it must be an array of integers")
+    given = _validate.integers("labels", labels)
     _validate.shape("labels", given, shape, meaning="the logits' without the axis of classes")
     if given.min() < 0 or given.max() >= classes:
         wrong = given.min() if given.min() < 0 else given.max()

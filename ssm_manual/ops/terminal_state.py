@@ -58,6 +58,7 @@ class Residuals(NamedTuple):
     slope: np.ndarray  # dw / dA_bar; both come for free on the way forward
 
 
+@_validate.sound("x_last")
 def terminal_state_fwd(A_bar, B_bar, u, x0=None):
     """`terminal_state` and its residuals."""
     op = operands(A_bar, B_bar, 1.0, None, u, x0, False)
@@ -67,6 +68,7 @@ def terminal_state_fwd(A_bar, B_bar, u, x0=None):
     return power(op.A_bar, L) * op.x0 + op.B_bar * w, Residuals(op, w, slope)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_u", "grad_x0")
 def terminal_state_vjp(residuals, grad_x_last):
     """Gradients to A_bar [STATE-2], B_bar [STATE-3], u [STATE-4] and x0 [STATE-5]."""
     op, w, slope = residuals

@@ -87,6 +87,7 @@ class Residuals(NamedTuple):
     out_like: np.ndarray  # the output's shape and dtype, owning no memory
 
 
+@_validate.sound("C_tilde")
 def truncate_fwd(Lambda, P, Q, C, dt, length, *, real=True):
     """`truncate` and its residuals."""
     s = system(real, Lambda=Lambda, P=P, Q=Q, C=C, dt=dt)
@@ -97,6 +98,7 @@ def truncate_fwd(Lambda, P, Q, C, dt, length, *, real=True):
     return out, Residuals(s, step, length, _validate.stand_in(out.shape, out.dtype))
 
 
+@_validate.sound("grad_Lambda", "grad_P", "grad_Q", "grad_C", "grad_dt", "grad_length")
 def truncate_vjp(residuals, grad_C_tilde):
     """Gradients to Lambda, P, Q, C and dt [CAUCHY-18 to 21]; None for the length."""
     s, step, length, out_like = residuals

@@ -65,7 +65,7 @@ def kernel(A_bar, B_bar, C, length, *, real=True):
     one channel a thread. Channels are shared out among threads, with the same bits for any number
     of them; K of another length may differ in the last bits. While the call lasts, BLAS runs on one
     thread in the whole process. Where a power of an unstable pole leaves the range of a double, K
-    is infinite or NaN.
+    is infinite, or refused where it would be NaN.
 
     Examples
     --------
@@ -130,21 +130,25 @@ class Residuals(NamedTuple):
     real: bool
 
 
+@_validate.sound("K")
 def kernel_fwd(A_bar, B_bar, C, length, *, real=True):
     """`kernel` and its residuals."""
     return _forward({"A_bar": A_bar, "B_bar": B_bar, "C": C}, length, real)
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_length")
 def kernel_vjp(residuals, grad_K):
     """Gradients to A_bar, B_bar and C [VAND-2]; None for the length."""
     return _backward(residuals, grad_K, is_exponent=False)
 
 
+@_validate.sound("K")
 def kernel_from_exponent_fwd(dtA, B_bar, C, length, *, real=True):
     """`kernel_from_exponent` and its residuals."""
     return _forward({"dtA": dtA, "B_bar": B_bar, "C": C}, length, real)
 
 
+@_validate.sound("grad_dtA", "grad_B_bar", "grad_C", "grad_length")
 def kernel_from_exponent_vjp(residuals, grad_K):
     """Gradients to dtA [VAND-7], B_bar and C [VAND-2]; None for the length."""
     return _backward(residuals, grad_K, is_exponent=True)
@@ -163,7 +167,7 @@ def _forward(given, length, real):
     if "dtA" in names and np.any(np.abs(names["dtA"].imag) > LARGEST_PHASE):
         largest = float(np.max(np.abs(names["dtA"].imag)))
         raise ValueError(f"dtA has an imaginary part of {largest:g}; it must be at most 2^40")
-    length = _validate.integer("length", length, minimum=0)
+    length = _validate.length("length", length, minimum=0)
     poles, B, c = (
         np.array(np.broadcast_to(a, shape), np.complex128, order="C").reshape(-1, shape[-1])
         for a in arguments

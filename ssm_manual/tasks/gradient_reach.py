@@ -149,7 +149,7 @@ def spread_memories(layer, longest, *, rng):
     ----------
     C. Tallec, Y. Ollivier (2018), "Can recurrent neural networks warp time?", section 2.
     """
-    longest = _validate.integer("longest", longest, minimum=3)
+    longest = _validate.length("longest", longest, minimum=3)
     _validate.generator("rng", rng)
     forget = _forget(layer)
     forget[:] = np.log(rng.uniform(1, longest - 1, layer.features))
@@ -176,9 +176,9 @@ def at_start(length=1000, *, features=64, items=4, seed=0):
         `gradient_reach` by a label for plots: S4D with three ranges of dt, an LSTM with three
         biases, and an RNN.
     """
-    length = _validate.integer("length", length, minimum=3)
-    features = _validate.integer("features", features, minimum=1)
-    items = _validate.integer("items", items, minimum=1)
+    length = _validate.length("length", length, minimum=3)
+    features = _validate.size("features", features)
+    items = _validate.length("items", items, minimum=1)
     seed = _validate.integer("seed", seed, minimum=0)
     u = np.random.default_rng([seed, 2]).standard_normal((items, features, length))
     fresh = functools.partial(np.random.default_rng, [seed, 1])  # all begin with the same numbers

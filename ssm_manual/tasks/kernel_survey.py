@@ -112,8 +112,8 @@ def survey(*, lengths, longest, poles=3, rng, progress=None):
     from ssm_manual._numba import threads
 
     lengths = [_validate.integer("lengths", length, minimum=1) for length in lengths]
-    longest = _validate.integer("longest", longest, minimum=2)
-    count = _validate.integer("poles", poles, minimum=1)
+    longest = _validate.length("longest", longest, minimum=2)
+    count = _validate.size("poles", poles)
     steps = len(UNITS) * len(METHODS) * (len(lengths) + count)
     tick = _Ticker(progress, steps)
     places = np.unique(np.geomspace(1, longest, _PLACES).astype(np.int64) - 1).tolist()

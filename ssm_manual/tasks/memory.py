@@ -59,8 +59,8 @@ def previous_bit(rng, sequences, length, *, dtype="float64"):
     ([0, 1, 1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0, 0, 1])
     """
     _validate.generator("rng", rng)
-    sequences = _validate.integer("sequences", sequences, minimum=1)
-    length = _validate.integer("length", length, minimum=1)
+    sequences = _validate.length("sequences", sequences, minimum=1)
+    length = _validate.length("length", length, minimum=1)
     dtype, _ = _validate.precision(dtype)
     inputs = rng.integers(0, 2, (sequences, 1, length)).astype(dtype)
     return inputs, np.concatenate([inputs[..., :1], inputs[..., :-1]], axis=-1)
@@ -156,9 +156,9 @@ def copying_memory(rng, sequences, symbols, gap):
     [0, 0, 0, 0, 0, 0, 0, 7, 6, 5]
     """
     _validate.generator("rng", rng)
-    sequences = _validate.integer("sequences", sequences, minimum=1)
-    n = _validate.integer("symbols", symbols, minimum=1)
-    gap = _validate.integer("gap", gap, minimum=1)
+    sequences = _validate.length("sequences", sequences, minimum=1)
+    n = _validate.size("symbols", symbols)
+    gap = _validate.length("gap", gap, minimum=1)
     inputs = np.full((sequences, 2 * n + gap), BLANK)
     targets = inputs.copy()
     inputs[:, :n] = targets[:, n + gap :] = rng.integers(1, MARKER, (sequences, n))
@@ -195,10 +195,10 @@ def one_hot(tokens, classes=TOKENS, *, dtype="float64"):
            [0., 0.],
            [1., 0.]])
     """
-    classes = _validate.integer("classes", classes, minimum=1)
+    classes = _validate.size("classes", classes)
     dtype, _ = _validate.precision(dtype)
-    given = np.asarray(tokens)
-    if given.dtype.kind not in "iu" or given.ndim != 2:
+    given = _validate.integers("tokens", tokens)
+    if given.ndim != 2:
         raise ValueError(
             f"tokens is {_validate.show(tokens)}; it must hold integers (sequences, length)"
         )
@@ -249,10 +249,10 @@ def delayed(rng, sequences, length, delay, *, cycles=4, dtype="float64"):
     True
     """
     _validate.generator("rng", rng)
-    sequences = _validate.integer("sequences", sequences, minimum=1)
-    length = _validate.integer("length", length, minimum=1)
+    sequences = _validate.length("sequences", sequences, minimum=1)
+    length = _validate.length("length", length, minimum=1)
     delay = _validate.integer("delay", delay, minimum=0, maximum=length)
-    cycles = _validate.integer("cycles", cycles, minimum=1)
+    cycles = _validate.size("cycles", cycles)
     dtype, _ = _validate.precision(dtype)
     weight = rng.standard_normal((sequences, cycles)) * np.sqrt(2 / cycles)
     phase = rng.uniform(0, 2 * np.pi, (sequences, cycles, 1))

@@ -71,7 +71,7 @@ class Fresh:
 
     def __init__(self, draw, *, batches, batch_size):
         self.draw = draw
-        self.batches = _validate.integer("batches", batches, minimum=1)
+        self.batches = _validate.length("batches", batches, minimum=1)
         self.batch_size = _validate.integer("batch_size", batch_size, minimum=1)
 
     def __len__(self):

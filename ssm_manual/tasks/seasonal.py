@@ -29,6 +29,9 @@ __all__ = [
 #: Weeks of a season where it must be a whole number, and those of a mean year.
 SEASON, YEAR = 52, 365.25 / 7
 
+#: The largest value: squares of larger ones leave the range of a double.
+LARGEST = 1e100
+
 
 def carried(values):
     """``values`` with gaps filled from their past: the season before plus the last known growth.
@@ -278,7 +281,12 @@ def regression(values, horizons, *, years=12, half_life=4.0, degree=1, harmonics
 
 
 def _series(values):
-    y = np.asarray(values)
+    try:
+        y = np.asarray(values)
+    except (TypeError, ValueError):  # a ragged list
+        y = np.empty(0)
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError("values is a masked array; what is missing must be NaN")
     if y.ndim != 1 or y.dtype.kind not in "fiu" or y.size <= 1 or not np.isfinite(y[0]):
         raise ValueError(
             f"values is {_validate.show(values)}; it must be (weeks,), two numbers or more, and "
@@ -286,6 +294,8 @@ def _series(values):
         )
     if np.isinf(y).any():
         raise ValueError("values holds infinity; what is missing must be NaN")
+    if np.nanmax(np.abs(y)) > LARGEST:  # also of integers, whose smallest has no absolute value
+        raise ValueError(f"values holds {np.nanmax(np.abs(y)):g}; it must be within {LARGEST:g}")
     return y.astype(float)
 
 

@@ -55,8 +55,8 @@ def sentinel(rng, sequences, length, vocabulary=VOCABULARY):
     array([0, 1, 0])
     """
     _validate.generator("rng", rng)
-    sequences = _validate.integer("sequences", sequences, minimum=1)
-    length = _validate.integer("length", length, minimum=1)
+    sequences = _validate.length("sequences", sequences, minimum=1)
+    length = _validate.length("length", length, minimum=1)
     last = _validate.integer("vocabulary", vocabulary, minimum=2) - 1
     tokens = rng.integers(0, last, (sequences, length))
     present = rng.integers(0, 2, sequences)

@@ -69,8 +69,8 @@ def sinusoids(length, *, components=3, rng, lowest=0.002, highest=0.05, rate=Non
     >>> signals.sinusoids(1000, components=2, rng=np.random.default_rng(0)).samples.shape
     (1, 1000)
     """
-    length = _validate.integer("length", length, minimum=1)
-    components = _validate.integer("components", components, minimum=1)
+    length = _validate.length("length", length, minimum=1)
+    components = _validate.size("components", components)
     lowest = _validate.real_number("lowest", lowest, above=0, maximum=0.5)
     highest = _validate.real_number("highest", highest, minimum=lowest, maximum=0.5)
     if rate is not None:

@@ -87,9 +87,9 @@ def sequences(rng, items, length, *, features=3, noise=NOISE):
     ((2, 200, 3), 0.05)
     """
     _validate.generator("rng", rng)
-    items = _validate.integer("items", items, minimum=1)
-    length = _validate.integer("length", length, minimum=1)
-    features = _validate.integer("features", features, minimum=1)
+    items = _validate.length("items", items, minimum=1)
+    length = _validate.length("length", length, minimum=1)
+    features = _validate.size("features", features)
     noise = _validate.real_number("noise", noise, minimum=0)
     shape = items, 1, features
     f1, f2 = rng.uniform(0.5, 2.5, shape), rng.uniform(1, 4, shape)

@@ -130,7 +130,7 @@ def train(
     from ssm_manual.models import DiagonalSSM
     from ssm_manual.training import DivergenceError
 
-    poles = _validate.integer("poles", poles, minimum=1)
+    poles = _validate.size("poles", poles)
     _validate.one_of("mode", mode, MODES)
     if window is not None:
         window = _validate.integer("window", window, minimum=1)

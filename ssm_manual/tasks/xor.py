@@ -73,8 +73,8 @@ def delayed_xor(rng, sequences, length, *, dtype="float32"):
     array([0])
     """
     _validate.generator("rng", rng)
-    sequences = _validate.integer("sequences", sequences, minimum=1)
-    length = _validate.integer("length", length, minimum=3)
+    sequences = _validate.length("sequences", sequences, minimum=1)
+    length = _validate.length("length", length, minimum=3)
     dtype, _ = _validate.precision(dtype)
     item, third = np.arange(sequences), length // 3
     first = rng.integers(0, third, sequences)

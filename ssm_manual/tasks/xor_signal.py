@@ -39,7 +39,7 @@ def label_signal(model, rng, length, batches):
     ValueError
         If an argument does not fit.
     """
-    batches = _validate.integer("batches", batches, minimum=2)
+    batches = _validate.length("batches", batches, minimum=2)
     fours, singles = [], []
     for _ in range(batches):
         inputs, labels = delayed_xor(rng, BATCH, length, dtype=model.dtype.name)

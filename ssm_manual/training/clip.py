@@ -45,14 +45,10 @@ def clip_elementwise(grads, limit):
     {'A': array([ 1. , -0.5]), 'C': array([0.5-1.j])}
     """
     limit = _validate.real_number("limit", limit, above=0)
-    if not isinstance(grads, dict):
-        raise ValueError(f"grads is {_validate.show(grads)}; it must be a dict of arrays")
+    _check(grads)
     for name, g in grads.items():
-        if not (isinstance(g, np.ndarray) and g.dtype.kind in "fc" and g.flags.writeable):
-            raise ValueError(
-                f"grads[{name!r}] is {_validate.show(g)}; it must be a writeable array of "
-                "floating-point numbers"
-            )
+        if not g.flags.writeable:
+            raise ValueError(f"grads[{name!r}] is read-only; it must be writeable")
     count = 0
     for g in grads.values():
         for part in (g.real, g.imag) if g.dtype.kind == "c" else (g,):
@@ -77,11 +73,17 @@ def global_norm(grads):
     float
         Not finite if an element is not.
 
+    Raises
+    ------
+    ValueError
+        If a gradient is no floating-point array.
+
     Examples
     --------
     >>> global_norm({"a": np.array([3.0]), "b": np.array([4j])})
     5.0
     """
+    _check(grads)
     parts = [part for g in grads.values() for part in _parts(np.asarray(g))]
     with np.errstate(over="ignore", invalid="ignore"):
         total = _squares(parts, 1.0)
@@ -116,13 +118,25 @@ def clip_gradients(grads, max_norm):
     Raises
     ------
     ValueError
-        If ``max_norm`` is not positive.
+        If ``max_norm`` is not positive, or a gradient is no floating-point array.
     """
     max_norm = _validate.real_number("max_norm", max_norm, above=0)
     norm = global_norm(grads)
     if norm > max_norm and np.isfinite(norm):
         grads = {name: g * g.real.dtype.type(max_norm / norm) for name, g in grads.items()}
     return grads, norm
+
+
+def _check(grads):
+    if not isinstance(grads, dict):
+        raise ValueError(f"grads is {_validate.show(grads)}; it must be a dict of arrays")
+    for name, g in grads.items():
+        number = isinstance(g, np.ndarray) and g.dtype.newbyteorder("=") in _validate.FORMATS
+        if not number or isinstance(g, np.ma.MaskedArray):
+            raise ValueError(
+                f"grads[{name!r}] is {_validate.show(g)}; it must be an array of floating-point "
+                "numbers"
+            )
 
 
 def _parts(g):

@@ -36,7 +36,7 @@ def accuracy(logits, labels, *, axis=-1):
     """
     logits = _validate.array("logits", logits, real=True)
     axis = _validate.integer("axis", axis, minimum=-logits.ndim, maximum=logits.ndim - 1)
-    found, labels = np.argmax(logits, axis=axis), np.asarray(labels)
+    found, labels = np.argmax(logits, axis=axis), _validate.integers("labels", labels)
     _validate.shape("labels", labels, found.shape, meaning="the logits' without the classes")
     if labels.size == 0:
         raise ValueError(f"labels has shape {labels.shape}; it must not be empty")

@@ -66,22 +66,26 @@ class _Optimizer:
         Raises
         ------
         ValueError
-            If a gradient is missing, unknown, or of another shape or dtype.
+            If a gradient is missing, unknown, of another shape or dtype, or not finite; then
+            nothing has been changed.
         """
         factor = _validate.real_number("factor", factor, minimum=0)
         check_gradients(self.params, grads)
+        for name in self.params:
+            _validate.finite_values(f"grads[{name!r}]", np.asarray(grads[name]))
         self.updates += 1
         for name, parameter in self.params.items():
             _, lr, decay = self.groups[name]
             if lr == 0:
                 continue
-            arrays = [_real(parameter), _real(np.ascontiguousarray(grads[name]))]
+            arrays = [_real(parameter), _real(np.ascontiguousarray(np.asarray(grads[name])))]
             arrays += [self.state[slot][name] for slot in self._slots]
             arrays = [a.reshape(-1) for a in arrays]  # views: `_check_parameter`
             scratch = np.empty(min(arrays[0].size, BLOCK), arrays[0].dtype)
             for start in range(0, arrays[0].size, BLOCK):
                 parts = [a[start : start + BLOCK] for a in arrays]
-                self._rule(*parts, scratch[: parts[0].size], lr * factor, decay)
+                with np.errstate(over="ignore", invalid="ignore"):  # the training loop looks
+                    self._rule(*parts, scratch[: parts[0].size], lr * factor, decay)
 
     def settings(self):
         """What a checkpoint compares: the rule and all its numbers, fit for JSON.
@@ -303,10 +307,12 @@ def check_gradients(params, grads):
         raise ValueError(f"grads {what}; the parameters are {', '.join(params)}")
     for name, a in params.items():
         g = grads[name]
-        if np.shape(g) != a.shape or getattr(g, "dtype", None) != a.dtype:
+        if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
+            raise ValueError(f"grads[{name!r}] is {_validate.show(g)}; it must be an array")
+        if g.shape != a.shape or g.dtype != a.dtype:
             raise ValueError(
-                f"grads[{name!r}] has shape {np.shape(g)} and dtype {getattr(g, 'dtype', None)}; "
-                f"it must have those of the parameter, {a.shape} and {a.dtype}"
+                f"grads[{name!r}] has shape {g.shape} and dtype {g.dtype}; it must have those of "
+                f"the parameter, {a.shape} and {a.dtype}"
             )
 
 

@@ -169,6 +169,7 @@ def _generate(A_bar, B_bar, C, length, method, out, cutoff, threshold):
     return out, A_bar, B_bar, C, support
 
 
+@_validate.sound("grad_A_bar", "grad_B_bar", "grad_C", "grad_length")
 def generate_vjp(residuals, grad_K):
     """Gradients to A_bar [KERNEL-7], B_bar and C [KERNEL-6]; None for the length."""
     A_bar, B_bar, C, support, K_like = residuals

@@ -1,0 +1,221 @@
+"""What hostile input once did: one test a fault that tests/fuzz has found."""
+
+import numpy as np
+import pytest
+from conftest import complex_normal
+
+from ssm_manual import gradcheck, hippo, training
+from ssm_manual.layers import S4, S4D, Embedding, Linear
+from ssm_manual.models import DiagonalSSM, LinearRegression, RecordingFilter
+from ssm_manual.ops import (
+    binary_cross_entropy,
+    cauchy,
+    causal,
+    dense_ssm,
+    embedding,
+    glu,
+    layer_norm,
+    loss,
+    lstm,
+    pool,
+    scan,
+    ssm,
+    vandermonde,
+)
+from ssm_manual.tasks import memory, seasonal
+
+A = np.array([[0.5 + 0.1j, 0.2 - 0.3j]])
+u = np.linspace(-1, 1, 5).reshape(1, 1, 5)
+
+
+def with_axes(a, n):
+    return a.reshape((1,) * (n - a.ndim) + a.shape)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: scan.scan(with_axes(A, 40), A, A, None, u), "A_bar"),
+        (lambda: causal.causal(u, with_axes(u, 33)), "K"),
+        (lambda: binary_cross_entropy.binary_cross_entropy(with_axes(u, 33), u), "logits"),
+    ],
+)
+def test_too_many_axes(call, name):
+    """NumPy broadcasts 32 axes and raised RuntimeError beyond."""
+    with pytest.raises(ValueError, match=rf"{name} has \d+ axes; it must have at most 32"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda n: Linear(n, 2, rng=np.random.default_rng(0)), "features_in"),
+        (lambda n: S4D(n, 2, rng=np.random.default_rng(0)), "features"),
+        (lambda n: S4(2, n, rng=np.random.default_rng(0)), "modes"),
+        (lambda n: hippo.legs(n), "N"),
+        (lambda n: vandermonde.kernel(A, A, A, n), "length"),
+        (lambda n: memory.delayed(np.random.default_rng(0), 1, 5, 1, cycles=n), "cycles"),
+        (lambda n: memory.previous_bit(np.random.default_rng(0), 1, n), "length"),
+    ],
+)
+@pytest.mark.parametrize("size", [2**62, 2**63, 10**400])
+def test_sizes_have_an_end(call, name, size):
+    """NumPy's message named no argument: "Maximum allowed dimension exceeded"."""
+    with pytest.raises(ValueError, match=rf"{name} is 1?\d+.*; it must be at most"):
+        call(size)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x: layer_norm.layer_norm(u, np.ones(5), np.ones(5), eps=x), "eps"),
+        (lambda x: training.SGD({"a": np.ones(2)}, lr=x), "lr"),
+    ],
+)
+def test_integers_beyond_the_range_of_a_double(call, name):
+    """Were an OverflowError."""
+    with pytest.raises(ValueError, match=rf"{name} is 1000.*\.\.\.; it must be finite"):
+        call(10**400)
+
+
+def test_a_dtype_that_is_no_text():
+    with pytest.raises(ValueError, match="dtype is"):
+        Linear(1, 1, dtype="\ud800", rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda ids: embedding.embedding(ids, np.ones((3, 2))), "ids"),
+        (lambda ids: pool.pool(np.ones((2, 1, 3)), lengths=ids), "lengths"),
+        (
+            lambda ids: lstm.lstm(
+                np.ones((2, 1, 3)), None, None, np.ones((4, 1)), np.ones((4, 1)), None, lengths=ids
+            ),
+            "lengths",
+        ),
+        (
+            lambda ids: Embedding(5, 2, rng=np.random.default_rng(0)).step(ids),
+            "u_t",
+        ),
+        (lambda ids: training.accuracy(np.ones((2, 3)), ids), "labels"),
+        (lambda ids: memory.one_hot(ids), "tokens"),
+    ],
+)
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.ma.array([1, 1], mask=[False, True]),  # the mask was ignored
+        [[1], [1, 1]],
+        [1.0, 1.0],
+        [True, True],
+    ],
+    ids=["masked", "ragged", "float", "bool"],
+)
+def test_whole_numbers_in_disguise(call, name, ids):
+    with pytest.raises(ValueError, match=rf"{name} (is|has) .*; it must be an array of integers"):
+        call(ids)
+
+
+def test_a_list_of_itself():
+    endless = []
+    endless.append(endless)
+    with pytest.raises(ValueError, match="A_bar"):
+        dense_ssm.apply(endless, np.ones((1, 1, 1)), np.ones((1, 1, 1)), None, u[:, None])
+
+
+def test_no_channels():
+    """Was an error of reshape."""
+    none = np.ones((0, 1, 2), complex)
+    with pytest.raises(ValueError, match=r"P \(0, 1, 2\).*at least one channel"):
+        cauchy.cauchy(A[0], none, A, A[0], A[0], 0.1, 4)
+
+
+@pytest.mark.parametrize("layer", [S4D, S4])
+def test_a_step_from_a_state_that_is_not_finite(layer):
+    """Such a state, contiguous and of the layer's dtype, went through."""
+    one = layer(1, 2, dtype="float64", rng=np.random.default_rng(0))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"state holds .* at index \(0, 0, 1\)"):
+            one.step(np.ones((1, 1)), np.array([[[1.0, bad]]], complex))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_an_optimiser_refuses_a_gradient_that_is_not_finite(optimizer, bad):
+    """One NaN made the parameter NaN."""
+    params = {"a": np.ones(3)}
+    one = getattr(training, optimizer)(params, lr=0.1)
+    with pytest.raises(ValueError, match=r"grads\['a'\] holds .* at index \(1,\)"):
+        one.step({"a": np.array([0.0, bad, 0.0])})
+    assert np.array_equal(params["a"], np.ones(3))
+    assert one.updates == 0
+
+
+@pytest.mark.parametrize("bad", [[1.0], np.array([1, 2]), np.array(["a"]), None])
+def test_clipping_wants_arrays(bad):
+    with pytest.raises(ValueError, match=r"grads\['a'\] is"):
+        training.clip_gradients({"a": bad}, 1.0)
+
+
+HUGE = 1.7e308
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: causal.causal([HUGE, HUGE], [2.0, -2.0]), "y"),
+        (lambda: scan.scan([[0.9 + 0.4j]], [[HUGE]], [[2.0 + 1j]], None, 3 * u), "y"),
+        (lambda: ssm.apply([[1e200 + 1e200j]], [[1.0]], [[1.0]], None, np.ones((1, 1, 9))), "y"),
+        (
+            lambda: glu.glu_vjp(
+                glu.glu_fwd(np.array([HUGE, -800.0]))[1],
+                np.array([HUGE]),
+            ),
+            "grad_x",
+        ),
+    ],
+)
+def test_finite_numbers_give_no_nan(call, name):
+    with pytest.raises(ValueError, match=rf"{name} would be NaN at index .*leave the range"):
+        call()
+
+
+def test_what_is_merely_too_large_is_infinite():
+    """Without a warning."""
+    assert loss.mse(np.array([1e200]), np.array([-1e200])) == np.inf
+
+
+def test_a_gradient_check_takes_foreign_byte_order():
+    def double(x):
+        return 2 * x, None
+
+    x = complex_normal(np.random.default_rng(0), 3)
+    assert gradcheck.check_vjp(double, lambda _, g: (2 * g,), (x.astype(">c16"),))
+    with pytest.raises(ValueError, match="names is 5"):
+        gradcheck.check_registry(5)
+
+
+def test_numbers_that_leave_the_range_on_the_way():
+    with pytest.raises(ValueError, match="theta is 5e-324"):
+        hippo.legt(2, theta=5e-324)
+    model = DiagonalSSM(-1.0 * np.ones(1), 1.0, 1.0, dt=0.1, parameters="continuous")
+    late = RecordingFilter(model, delay=2, rate=100.0)
+    with pytest.raises(ValueError, match=r"rate is 1\.7e\+308"):
+        late.resampled(1.7e308)
+
+
+def test_least_squares_takes_what_becomes_an_array():
+    class Duck:
+        def __array__(self, dtype=None, copy=None):
+            return np.eye(3)
+
+    rate = LinearRegression.safe_rate(np.eye(3))
+    assert LinearRegression.safe_rate(Duck()) == rate
+
+
+def test_seasons_without_a_mask():
+    with pytest.raises(ValueError, match="values is a masked array"):
+        seasonal.carried(np.ma.array([1.0, 2.0], mask=[False, True]))
+    with pytest.raises(ValueError, match="values is"):
+        seasonal.carried([[1.0], [1.0, 2.0]])
