@@ -60,9 +60,7 @@ import pytest  # noqa: E402
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="seed of every random test (default 0)")
     fuzz = parser.getgroup("fuzz", "hostile input (pytest -m fuzz), see tests/fuzz/README.md")
-    fuzz.addoption(
-        "--fuzz-cases", type=int, default=200_000, help="cases in all (default 200,000)"
-    )
+    fuzz.addoption("--fuzz-cases", type=int, default=200_000, help="cases in all (default 200,000)")
     fuzz.addoption("--fuzz-seconds", type=float, help="stop after so many seconds in all")
     fuzz.addoption(
         "--fuzz-survey",
@@ -78,7 +76,7 @@ def pytest_report_header(config):
     ]
 
 
-# ------------------------------------------------------------------ the count of tests/fuzz/budget.py
+# ---------------------------------------------------------------- the count of tests/fuzz/budget.py
 
 FUZZED = pytest.StashKey[dict]()
 

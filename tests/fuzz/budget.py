@@ -2,7 +2,7 @@
 
 A *row* is one parametrised test: a public function with everything that is tried on it. The whole
 number of cases, or of seconds, is divided between the files of `SHARES` and then evenly between the
-rows of a file.
+rows of a file that were selected.
 """
 
 import time
@@ -18,15 +18,15 @@ class Budget:
 
     Parameters
     ----------
-    config : pytest.Config
-        With the options ``--fuzz-cases`` and ``--fuzz-seconds``.
+    request : pytest.FixtureRequest
+        Of the row's test; the options are ``--fuzz-cases`` and ``--fuzz-seconds``.
     share : str
         A key of `SHARES`.
-    rows : int
-        Rows between which the share is divided.
     """
 
-    def __init__(self, config, share, rows):
+    def __init__(self, request, share):
+        config = request.config
+        rows = sum(item.function is request.function for item in request.session.items)
         self._counted = config.stash.setdefault(FUZZED, {})
         self._share = share
         part = SHARES[share] / rows

@@ -1,0 +1,66 @@
+"""The coverage list is complete: a public name is in a row, or it is said why not."""
+
+import contextlib
+import importlib
+import inspect
+
+import pytest
+from test_docs import public_objects
+
+from fuzz.coverage import EXCLUDED, ROWS
+from fuzz.hazards import EVERYTHING, HAZARDS
+
+
+def covered():
+    """Every public name that a row calls."""
+    for row in ROWS:
+        yield row.name.split(" ")[0]
+        yield from row.covers
+
+
+def excluded(name):
+    """Whether a name, or a module or class that it lies in, is excluded with a reason."""
+    parts = name.split(".")
+    return any(EXCLUDED.get(".".join(parts[:n])) for n in range(2, len(parts) + 1))
+
+
+def names():
+    """Where each public function, class and method is defined, once."""
+    for name, value in public_objects():
+        owner = name.rpartition(".")[0].rpartition(".")[2]
+        below = f"{owner}." if owner[:1].isupper() and inspect.isfunction(value) else ""
+        yield name, f"{value.__module__}.{below}{value.__name__}"
+
+
+def test_every_public_name_has_a_row_or_a_reason():
+    known = set(covered())
+    missing = [name for name, home in names() if not ({name, home} & known) and not excluded(name)]
+    assert not missing, f"neither a row nor a reason in tests/fuzz/coverage.py: {missing}"
+
+
+def exists(name):
+    """Whether a dotted name leads to something, a method of a private base class included."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        with contextlib.suppress(ImportError):
+            value = importlib.import_module(".".join(parts[:n]))
+            break
+    for part in parts[n:]:
+        value = getattr(value, part, None)
+    return value is not None
+
+
+def test_rows_and_reasons_name_what_there_is():
+    stale = [name for name in (*covered(), *EXCLUDED) if not exists(name)]
+    assert not stale, f"no such public name: {stale}"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_data_of_a_row_are_sound(row):
+    kinds = row.kinds()
+    assert {kind for kind, _ in kinds.values()} <= set(EVERYTHING)
+    for pattern in row.exceptions:
+        argument, _, hazard = pattern.partition(" ")
+        assert argument in (*kinds, "*"), pattern
+        groups = {key.split(":")[0] for key in HAZARDS}
+        assert hazard in HAZARDS or hazard in groups or hazard == "*", pattern
