@@ -102,12 +102,10 @@ def integers(name, value):
         result = result.astype(np.int64)
     masked = isinstance(value, np.ma.MaskedArray)
     if masked or result is None or result.dtype.kind not in "iu":
-        what = f"is {show(value)}"
-        if masked:
-            what = "is a masked array, whose mask would be ignored"
-        elif result is not None:
-            what = f"has dtype {result.dtype}"
-        raise ValueError(f"{name} {what}; it must be an array of integers")
+        what = "a masked array, whose mask would be ignored" if masked else show(value)
+        if result is not None and not masked:
+            what += f", of dtype {result.dtype}"
+        raise ValueError(f"{name} is {what}; it must be an array of integers")
     return result
 
 

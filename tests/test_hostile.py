@@ -113,7 +113,7 @@ def test_a_dtype_that_is_no_text():
     ids=["masked", "ragged", "float", "bool"],
 )
 def test_whole_numbers_in_disguise(call, name, ids):
-    with pytest.raises(ValueError, match=rf"{name} (is|has) .*; it must be an array of integers"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be an array of integers"):
         call(ids)
 
 

@@ -238,7 +238,7 @@ def test_bad_ids(rng):
     for u, message in [
         ([[0, 5]], "u holds 5; it must be from 0 to 4"),
         ([[0, -1]], "u holds -1; it must be from 0 to 4"),
-        ([[0.0]], "u has dtype float64; it must be an array of integers"),
+        ([[0.0]], r"u is \[\[0\.0\]\], of dtype float64; it must be an array of integers"),
         ([0, 1], r"u has shape \(2,\); it must be"),
         ([[0] * 7], "u reaches time 7; it must end within longest = 6"),
     ]:
