@@ -14,6 +14,7 @@ from ssm_manual.ops import (
     dense_ssm,
     embedding,
     glu,
+    kernels,
     layer_norm,
     loss,
     lstm,
@@ -115,6 +116,11 @@ def test_a_dtype_that_is_no_text():
 def test_whole_numbers_in_disguise(call, name, ids):
     with pytest.raises(ValueError, match=rf"{name} is .*; it must be an array of integers"):
         call(ids)
+
+
+def test_masked_exponents():
+    with pytest.raises(ValueError, match="t is a masked array"):
+        kernels.power(0.5, np.ma.array([1, 2], mask=[False, True]))
 
 
 def test_a_list_of_itself():

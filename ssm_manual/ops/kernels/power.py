@@ -64,6 +64,8 @@ def power(A_bar, t):
 
 def _exponents(t):
     """``t`` as an array of int64 within the bounds."""
+    if isinstance(t, np.ma.MaskedArray):
+        raise ValueError("t is a masked array, whose mask would be ignored; fill it first")
     try:
         exponents = np.asarray(t)
     except ValueError:  # a ragged list
