@@ -1,4 +1,4 @@
-"""Files that the package writes: replaced whole or not at all, also when the power goes.
+"""Files of strangers opened without waiting; files of ours replaced whole or not at all.
 
 A new file is filled beside the old one, flushed to the disk and renamed over it; then the folder
 itself is flushed, because a rename lives there. A reader sees the old file or the new one, never
@@ -11,6 +11,60 @@ import errno
 import os
 import stat
 import tempfile
+
+
+def opened(path):
+    """A regular file, open for reading in binary; a `ValueError` names whatever else it is.
+
+    A pipe is not waited on, and a device is not read, which might never end: `open` would do both.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a zero byte, a character that no name can hold
+        raise ValueError(f"{path!r}: is no name of a file ({error})") from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if stat.S_ISREG(mode):
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  (the caller closes it)
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # still, when it was opened
+            return file
+        file.close()
+    raise ValueError(f"{path}: is not a file but a pipe or a device")
+
+
+@contextlib.contextmanager
+def reading(path):
+    """`opened`, closed at the end; an error of the system on the way names the file."""
+    with named(path), opened(path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def named(path):
+    """An error of the system names the file: that of a broken disk does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
+
+
+def _without_waiting(path, flags):
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def short(value, longest=60):
+    """What a file says, for a message: quoted, so that a terminal obeys none of it, and cut."""
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def listed(values, most=8):
+    """Some texts of a file, for a message: the first few, and how many more there are."""
+    values = list(values)
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(short, values[:most])) + more
 
 
 def check_writable(name, path):

@@ -192,7 +192,7 @@ BAD_ARRAYS = {
         {"x": npy(IMAGES).replace(b"(2, 3, 4), ", b"(99999999,)"), "y": LABELS},
         ", x: is truncated: its header promises 99999999 bytes",
     ),
-    "missing": ({"x": IMAGES, "labels": LABELS}, ": holds labels, x; it must hold x and y, or"),
+    "missing": ({"x": IMAGES, "labels": LABELS}, ": holds 'labels', 'x'; it must hold x and y, or"),
     "nothing": ({}, ": holds nothing"),
     "NaN": ({"x": np.full((2, 3, 4), np.nan), "y": LABELS}, ", x: holds NaN or infinity"),
     "not square": ({"x": np.zeros((2, 8)), "y": LABELS}, r", x: has shape \(2, 8\)"),

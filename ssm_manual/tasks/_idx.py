@@ -10,6 +10,7 @@ files too. Pickled objects are refused, never loaded. A `ValueError` names the f
 """
 
 import gzip
+import io
 import math
 import os
 import struct
@@ -18,7 +19,8 @@ import zlib
 
 import numpy as np
 
-from ssm_manual import _validate
+from ssm_manual import _files, _validate
+from ssm_manual.tasks import _npy as _npy_header
 
 #: Third byte of an IDX file.
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -43,6 +45,9 @@ MALFORMED = (
     UnicodeDecodeError,
     zlib.error,
 )
+
+#: Most bytes that an array may have once it is unpacked: a megabyte can hold a gigabyte of zeros.
+MOST_UNPACKED = 1 << 30
 
 _BLOCK = 1 << 20
 
@@ -87,7 +92,7 @@ def read(data):
 def read_idx(path):
     """The array of one IDX file; native byte order."""
     path = os.fspath(path)
-    with open(path, "rb") as file:
+    with _files.reading(path) as file:
         room = file.seek(0, 2)
         file.seek(0)
         packed = file.read(2) == b"\x1f\x8b"
@@ -96,12 +101,12 @@ def read_idx(path):
             return _idx(path, file, room)
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
-                return _idx(path, unpacked, RATIO * room)
+                return _idx(path, unpacked, RATIO * room, packed=True)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path}: is no complete gzip file ({error})") from None
 
 
-def _idx(path, file, room):
+def _idx(path, file, room, packed=False):
     """The array of an open file that holds at most ``room`` bytes."""
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
@@ -124,6 +129,7 @@ def _idx(path, file, room):
             f"{path}: is truncated: its header promises {wanted} bytes of shape {shape}, more than "
             "the file can hold"
         )
+    _check_unpacked(path, wanted, packed)
     numbers = bytearray()
     while len(numbers) < wanted:
         block = file.read(min(_BLOCK, wanted - len(numbers)))
@@ -149,12 +155,13 @@ def read_npz(path):
             pair = next((pair for pair in NAMES if set(pair) <= set(names)), None)
             if pair is None:
                 raise ValueError(
-                    f"{path}: holds {', '.join(sorted(names)) or 'nothing'}; it must hold x and y, "
-                    "or x_train and y_train"
+                    f"{path}: holds {_files.listed(sorted(names)) or 'nothing'}; it must hold x "
+                    "and y, or x_train and y_train"
                 )
             x, y = (_npy(path, archive, archive.getinfo(names[key])) for key in pair)
     except MALFORMED as error:
-        raise ValueError(f"{path}: is no readable .npz archive ({error})") from None
+        reason = _files.short(str(error), 200)
+        raise ValueError(f"{path}: is no readable .npz archive ({reason})") from None
     return _checked(x, f"{path}, {pair[0]}", y, f"{path}, {pair[1]}")
 
 
@@ -170,9 +177,15 @@ def _npy(path, archive, member):
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
-            shape, _, dtype = header(file)
+            # NumPy reads as much as the header says it has, before it looks at its own limit
+            size = file.read(2 if version == (1, 0) else 4)
+            if int.from_bytes(size, "little") > _npy_header.LONGEST_HEADER:
+                raise ValueError("its header is too long")
+            text = file.read(int.from_bytes(size, "little"))
+            shape, _, dtype = header(io.BytesIO(size + text))
         except Exception as error:  # malformed headers raise half a dozen kinds
-            raise ValueError(f"{name}: is no readable array ({error})") from None
+            reason = _files.short(str(error), 200)
+            raise ValueError(f"{name}: is no readable array ({reason})") from None
     if dtype.kind not in "iuf":
         what = "pickled objects, which are not loaded" if dtype.hasobject else f"dtype {dtype}"
         raise ValueError(f"{name}: holds {what}; it must hold real numbers")
@@ -188,6 +201,7 @@ def _npy(path, archive, member):
             f"{name}: is truncated: its header promises {wanted} bytes of shape {shape}, more than "
             "the file can hold"
         )
+    _check_unpacked(name, wanted, ratio > 1)
     with archive.open(member) as file:
         try:
             a = np.lib.format.read_array(file, allow_pickle=False)
@@ -196,6 +210,14 @@ def _npy(path, archive, member):
         if file.read(1):
             raise ValueError(f"{name}: goes on after its {wanted} bytes of shape {shape}")
     return a.astype(a.dtype.newbyteorder("="), copy=False)
+
+
+def _check_unpacked(name, wanted, packed):
+    if packed and wanted > MOST_UNPACKED:
+        raise ValueError(
+            f"{name}: unpacks to {wanted} bytes, more than {MOST_UNPACKED}; a larger array must be "
+            "in a file that is not compressed"
+        )
 
 
 def _checked(images, images_name, labels, labels_name):
@@ -241,5 +263,5 @@ def _paths(data):
 
 
 def _begins(path, with_what):
-    with open(path, "rb") as file:
+    with _files.reading(path) as file:
         return file.read(len(with_what)) == with_what

@@ -5,7 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssm_manual import _files
 from ssm_manual.tasks._encoding import Encoding, Grid
+
+#: Most bytes of a header that are looked at; NumPy's own limit is 10,000 characters.
+LONGEST_HEADER = 1 << 16
 
 
 class Npy(NamedTuple):
@@ -28,6 +32,11 @@ class Npy(NamedTuple):
 
 def parse(path):
     """The `Npy` of a file; a `ValueError` names the file and says what is wrong."""
+    with _files.opened(path) as file:
+        start = file.read(12)
+    # NumPy asks for as much memory as the header says it has, before it looks at its own limit
+    if start[6:7] > b"\1" and int.from_bytes(start[8:12], "little") > LONGEST_HEADER:
+        raise ValueError(f"{path}: is not a readable .npy file (its header is too long)")
     try:
         # mapped for its header: one that promises more than the file holds is found out here
         with np.errstate(over="ignore"):
@@ -35,7 +44,8 @@ def parse(path):
     except OSError:
         raise
     except Exception as error:  # malformed headers raise half a dozen kinds
-        raise ValueError(f"{path}: is not a readable .npy file ({error})") from None
+        reason = _files.short(str(error), 200)
+        raise ValueError(f"{path}: is not a readable .npy file ({reason})") from None
     if not isinstance(mapped, np.ndarray):  # an archive of several arrays under the wrong name
         mapped.close()
         raise ValueError(f"{path}: is an archive; it must hold a single array")

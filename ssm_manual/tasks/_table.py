@@ -1,8 +1,11 @@
 """Recordings as text: one sample a line, one channel a column."""
 
+import io
 from typing import NamedTuple
 
 import numpy as np
+
+from ssm_manual import _files
 
 #: Names of a column of a .csv file that holds the time in seconds and no signal.
 TIME_COLUMNS = ("t", "time", "seconds", "t (s)", "time (s)", "t [s]", "time [s]")
@@ -38,7 +41,7 @@ class Table(NamedTuple):
 def parse(path):
     """The `Table` in a file; a `ValueError` names the file, the line and the reason."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with _files.reading(path) as binary, io.TextIOWrapper(binary, "utf-8-sig") as file:
             lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
     except UnicodeDecodeError:
         raise ValueError(f"{path}: is not a text file") from None
@@ -53,16 +56,17 @@ def parse(path):
         raise ValueError(f"{path}: holds a line of names and no samples")
     width = len(_fields(lines[0][1], separator))
     time = _time_column(header, separator, width)
+    for number, line in lines:  # before memory is asked for: the first line may be a long one
+        found = len(_fields(line, separator))
+        if found != width:
+            raise ValueError(f"{path}: line {number} has {found} fields; the first has {width}")
     rows, times = np.empty((len(lines), width)), []
     for row, (number, line) in zip(rows, lines):
         fields = _fields(line, separator)
-        if len(fields) != width:
-            raise ValueError(
-                f"{path}: line {number} has {len(fields)} fields; the first has {width}"
-            )
         for column, field in enumerate(fields):
             if not _is_number(field):
-                raise ValueError(f"{path}: line {number} holds {field!r}, which is not a number")
+                field = _files.short(field)
+                raise ValueError(f"{path}: line {number} holds {field}, which is not a number")
             row[column] = float(field)
         if time is not None:
             times.append(fields[time])
@@ -131,7 +135,10 @@ def _rate(path, times):
         return None  # one sample has no step
     if not np.isfinite(times).all():
         raise ValueError(f"{path}: its time column holds NaN or infinity")
-    step = (times[-1] - times[0]) / (len(times) - 1)
-    if not (step > 0 and np.abs(times - times[0] - step * np.arange(len(times))).max() < step / 2):
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        step = (times[-1] - times[0]) / (len(times) - 1)
+        off = np.abs(times - times[0] - step * np.arange(len(times))).max()
+        rate = 1 / step if step > 0 else np.inf
+    if not (off < step / 2 and np.isfinite(rate)):
         raise ValueError(f"{path}: its time column is not equally spaced and increasing")
-    return float(1 / step)
+    return float(rate)

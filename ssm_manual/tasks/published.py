@@ -68,8 +68,15 @@ def published_figures():
         ``log``: a list of epoch, channel, loss, A_bar, B_bar, C; ``verification``: a list of step,
         prediction, target. Complex numbers are pairs.
     """
-    text = resources.files("ssm_manual.data").joinpath("published_log.json").read_text("utf-8")
-    return json.loads(text)
+    path = resources.files("ssm_manual.data").joinpath("published_log.json")
+    try:
+        figures = json.loads(path.read_bytes())
+        complete = {"log", "verification"} <= set(figures)
+    except (ValueError, TypeError, RecursionError):
+        complete = False
+    if not complete:
+        raise ValueError(f"{path}: is damaged; install ssm_manual again")
+    return figures
 
 
 def published_data():

@@ -115,13 +115,14 @@ class RecordingFile:
             self.rate, self.sample_format = self._table.rate, "float64"
             self.channels, self.length = self._table.samples.shape
         else:
-            self._file = open(self.path, "rb")  # noqa: SIM115  (closed by close)
+            self._file = _files.opened(self.path)  # closed by close
             try:
-                if self.suffix == ".wav":
-                    self._open_wav()
-                else:
-                    self._npy = _npy.parse(self.path)
-                    self._grid = self._npy.grid
+                with _files.named(self.path):
+                    if self.suffix == ".wav":
+                        self._open_wav()
+                    else:
+                        self._npy = _npy.parse(self.path)
+                        self._grid = self._npy.grid
             except BaseException:
                 self._file.close()
                 raise
@@ -184,7 +185,8 @@ class RecordingFile:
         if self._table is not None:
             block = self._table.samples[:, start : start + count].copy()
         else:
-            block = self._grid.read(self._file, start, count)
+            with _files.named(self.path):
+                block = self._grid.read(self._file, start, count)
         if block is None:
             raise ValueError(f"{self.path}: has become shorter while it was read")
         _finite(f"{self.path}: ", block, start)

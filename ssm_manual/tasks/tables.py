@@ -1,12 +1,22 @@
 """Tables for linear regression: a published example, and a user's own .csv file."""
 
+import collections
 import csv
 import difflib
+import io
+import itertools
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 
+from ssm_manual import _files
+
 __all__ = ["FISH", "Table", "read_csv"]
+
+
+#: Columns that a message names.
+MOST_NAMED = 5
 
 
 class Table(NamedTuple):
@@ -99,7 +109,10 @@ def read_csv(path, target, features=None):
     """
     name = str(path)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with (
+            _files.reading(path) as binary,
+            io.TextIOWrapper(binary, "utf-8-sig", newline="") as file,
+        ):
             first = file.readline()
             delimiter = max(",;\t", key=first.count)
             file.seek(0)
@@ -114,6 +127,7 @@ def read_csv(path, target, features=None):
     header = [cell.strip() for cell in lines[0][1]]
     _check_header(name, header, lines)
     chosen = _choose(name, header, target, features)
+    places = {column: place for place, column in enumerate(header)}
     values = {column: [] for column in chosen}
     wrong = {}
     for number, row in lines[1:]:
@@ -122,7 +136,7 @@ def read_csv(path, target, features=None):
                 f"{name}: line {number} has {len(row)} cells, the line of names has {len(header)}"
             )
         for column in chosen:
-            cell = row[header.index(column)].strip()
+            cell = row[places[column]].strip()
             try:
                 value = float(cell.replace("_", "?"))  # 1_000 is Python's notation
             except ValueError:
@@ -131,11 +145,13 @@ def read_csv(path, target, features=None):
                 wrong.setdefault(column, (number, cell))
             values[column].append(value)
     if wrong:
-        found = "; ".join(
-            f"column {column!r} holds {cell!r} at line {number}"
-            for column, (number, cell) in wrong.items()
-        )
-        raise ValueError(f"{name}: {found}; every chosen cell must be a finite number")
+        found = [
+            f"column {_files.short(column)} holds {_files.short(cell)} at line {number}"
+            for column, (number, cell) in itertools.islice(wrong.items(), MOST_NAMED)
+        ]
+        if len(wrong) > len(found):
+            found.append(f"{len(wrong) - len(found)} more columns like these")
+        raise ValueError(f"{name}: {'; '.join(found)}; every chosen cell must be a finite number")
     features = tuple(column for column in chosen if column != target)
     X = np.column_stack([values[column] for column in features])
     return Table(name, features, target, X, np.array(values[target]))
@@ -153,11 +169,17 @@ def _check_header(name, header, lines):
 
     if all(map(is_number, header)):
         raise ValueError(f"{name}: the first line holds numbers; it must hold the columns' names")
+    times = collections.Counter(header)
     for cell in header:
-        if not cell or header.count(cell) > 1:
+        if not cell or times[cell] > 1:
             raise ValueError(
-                f"{name}: the column name {cell!r} is "
+                f"{name}: the column name {_files.short(cell)} is "
                 f"{'given twice' if cell else 'empty'}; names must be distinct and not empty"
+            )
+        if any(unicodedata.category(c) == "Cc" for c in cell):  # a terminal would obey it
+            raise ValueError(
+                f"{name}: the column name {_files.short(cell)} holds a control character; names "
+                "must be plain text"
             )
     if len(lines) < 2:
         raise ValueError(f"{name} has a line of names but no row below it")
@@ -167,12 +189,13 @@ def _choose(name, header, target, features):
     """Names of the columns to read, the target last."""
     if features is None:
         features = [column for column in header if column != target]
+    known = set(header)
     for column in (*features, target):
-        if column not in header:
-            near = difflib.get_close_matches(column, header, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+        if column not in known:
+            near = difflib.get_close_matches(column, header[:1000], n=1)
+            hint = f" (did you mean {_files.short(near[0])}?)" if near else ""
             raise ValueError(
-                f"{name} has no column {column!r}{hint}; it has {', '.join(map(repr, header))}"
+                f"{name} has no column {_files.short(column)}{hint}; it has {_files.listed(header)}"
             )
     if target in features:
         raise ValueError(f"the target {target!r} is among the features; it must not be")
