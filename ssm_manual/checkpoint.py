@@ -15,16 +15,16 @@ Nothing in a file is ever executed: there is no pickle, and a class is looked up
 sums find damage, not forgery. The same model gives the same bytes.
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
-import math
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from ssm_manual import _files, _validate
+from ssm_manual import _files, _tensors, _validate
 from ssm_manual._version import __version__
 
 __all__ = ["FORMAT_VERSION", "MODELS", "Checkpoint", "CheckpointError", "load", "read", "save"]
@@ -52,21 +52,8 @@ _BLANK = b"0" * 64
 #: Longest header that is looked at, the limit of the safetensors library.
 _LONGEST_HEADER = 100_000_000
 
-_DTYPES = {
-    "BOOL": np.bool_,
-    "U8": np.uint8,
-    "U16": np.uint16,
-    "U32": np.uint32,
-    "U64": np.uint64,
-    "I8": np.int8,
-    "I16": np.int16,
-    "I32": np.int32,
-    "I64": np.int64,
-    "F32": np.float32,
-    "F64": np.float64,
-}
-
-_COMPLEX = {np.dtype(np.float32): np.complex64, np.dtype(np.float64): np.complex128}
+#: What building a model raises where a header says something else than it should.
+_UNSOUND = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 class CheckpointError(ValueError):
@@ -193,13 +180,17 @@ def load(path, *, expected=None, mmap=False, verify=None):
     found = read(path, mmap=mmap, verify=verify)
     if expected is not None and found.model not in {cls.__name__ for cls in wanted}:
         names = " or ".join(f"a {cls.__name__}" for cls in wanted)
-        raise CheckpointError(f"{path}: holds a {found.model}; it must hold {names}")
+        held = found.model if found.model in MODELS else _files.short(found.model)
+        raise CheckpointError(f"{path}: holds a {held}; it must hold {names}")
     try:
         cls = _class(found.model)
         check = not mmap if verify is None else verify
         return cls.from_checkpoint(found.hyperparameters, found.arrays, check=check)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: does not hold a sound {found.model}: {error}") from None
+    except _UNSOUND as error:
+        what = found.model if found.model in MODELS else _files.short(found.model)
+        text = str(error)
+        text = text if len(text) <= 500 and text.isprintable() else _files.short(text, 500)
+        raise CheckpointError(f"{path}: does not hold a sound {what}: {text}") from None
 
 
 def read(path, *, mmap=False, verify=None):
@@ -222,15 +213,13 @@ def read(path, *, mmap=False, verify=None):
         See `load`.
     """
     path = _path(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited on for ever
-        raise CheckpointError(f"{path}: is not a file")
     _validate.flag("mmap", mmap)
     verify = not mmap if verify is None else _validate.flag("verify", verify)
-    with open(path, "rb") as file:
+    with _reading(path) as file:
         size = os.fstat(file.fileno()).st_size
         raw = _raw_header(path, file, size)
-        header, tensors = _parsed(path, raw)
-        start, expected = len(raw), _data_size(path, tensors)
+        header, tensors, expected = _parsed(path, raw)
+        start = len(raw)
         if size - start != expected:
             what = "truncated" if size - start < expected else "longer than it says"
             raise CheckpointError(
@@ -245,9 +234,9 @@ def read(path, *, mmap=False, verify=None):
                 raise CheckpointError(f"{path}: is truncated")
     if verify and hashlib.sha256(memoryview(data)).hexdigest() != header["data_sha256"]:
         raise CheckpointError(f"{path}: is damaged: its arrays do not match their checksum")
-    arrays = {key: _array(data, *entry) for key, entry in tensors.items()}
+    arrays = {key: entry.view(data) for key, entry in tensors.items()}
     for key in header["complex"]:
-        arrays[key] = arrays[key].view(_COMPLEX[arrays[key].dtype])[..., 0]
+        arrays[key] = arrays[key].view(_tensors.COMPLEX[arrays[key].dtype])[..., 0]
     return Checkpoint(
         header["class"], header["hyperparameters"], arrays, header["metadata"], header["library"]
     )
@@ -263,9 +252,24 @@ def _path(path):
         raise ValueError(f"path is {_validate.show(path)}; it must be a path") from None
 
 
+@contextlib.contextmanager
+def _reading(path):
+    """A folder, a pipe or a device is an error of ours, and not of the system."""
+    try:
+        with _files.reading(path) as file:
+            yield file
+    except IsADirectoryError:
+        raise CheckpointError(f"{path}: is not a file but a folder") from None
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+
+
 def _class(name):
     if name not in MODELS:
-        raise ValueError(f"{name!r} is not a model of this package ({', '.join(MODELS)})")
+        known = ", ".join(MODELS)
+        raise ValueError(f"{_files.short(name)} is not a model of this package ({known})")
     return getattr(importlib.import_module(MODELS[name]), name)
 
 
@@ -273,7 +277,7 @@ def _as_pairs(key, a):
     if a.dtype.kind == "c" and a.dtype.itemsize <= 16:
         a = a.astype(a.dtype.newbyteorder("="), copy=False)
         return a[..., np.newaxis].view(a.real.dtype)
-    if a.dtype.newbyteorder("=") not in [np.dtype(dtype) for dtype in _DTYPES.values()]:
+    if a.dtype.newbyteorder("=") not in [np.dtype(dtype) for dtype in _tensors.DTYPES.values()]:
         raise ValueError(f"{key} has dtype {a.dtype}, which a checkpoint cannot hold")
     return a
 
@@ -320,14 +324,14 @@ def _raw_header(path, file, size):
 
 
 def _parsed(path, raw):
-    """Our entry of the metadata, and ``{name: (dtype, shape, begin, end)}``."""
+    """Our entry of the metadata, ``{name: Tensor}``, and the bytes of all arrays."""
     try:
-        tensors = json.loads(raw[8:])
+        tensors = _tensors.strict_json(raw[8:])
         metadata = tensors.pop("__metadata__", {})
     except (ValueError, RecursionError, AttributeError, TypeError):
         raise CheckpointError(f"{path}: is damaged, or not a safetensors file") from None
     try:
-        header = json.loads(metadata[_KEY])
+        header = _tensors.strict_json(metadata[_KEY])
         version = header["format_version"]
     except (KeyError, TypeError):
         raise CheckpointError(
@@ -335,8 +339,8 @@ def _parsed(path, raw):
         ) from None
     except (ValueError, RecursionError):
         raise CheckpointError(f"{path}: is damaged: its metadata cannot be read") from None
-    if type(version) is not int or version > FORMAT_VERSION:
-        library = header.get("library", "unknown")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        library = _files.short(header.get("library", "unknown"))
         raise CheckpointError(
             f"{path}: has format version {_validate.show(version)} (written by ssm_manual "
             f"{library}); this version ({__version__}) reads up to {FORMAT_VERSION}: update it"
@@ -345,48 +349,20 @@ def _parsed(path, raw):
     if place is None or raw[place] != _header_sum(raw):
         raise CheckpointError(f"{path}: is damaged: its header does not match its checksum")
     try:
-        entries = {key: _entry(**value) for key, value in tensors.items()}
+        entries = {key: _tensors.Tensor.of(**value) for key, value in tensors.items()}
+        size = _tensors.size_of_all(entries.values())
         well_formed = (
             isinstance(header["class"], str)
             and isinstance(header["data_sha256"], str)
             and isinstance(header["library"], str)
             and isinstance(header["hyperparameters"], dict)
             and isinstance(header["metadata"], dict)
-            and all(_is_pairs(entries[key]) for key in header["complex"])
+            and isinstance(header["complex"], list)
+            and all(entries[key].is_pairs for key in header["complex"])
+            and len(set(header["complex"])) == len(header["complex"])
         )
     except (KeyError, TypeError, ValueError):
         well_formed = False
     if not well_formed:
         raise CheckpointError(f"{path}: has a header that makes no sense")
-    return header, entries
-
-
-def _entry(dtype, shape, data_offsets):
-    begin, end = data_offsets
-    numbers = (*shape, begin, end)
-    dtype = np.dtype(_DTYPES[dtype])
-    if not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError
-    if end - begin != math.prod(shape) * dtype.itemsize or begin % dtype.itemsize:
-        raise ValueError
-    return dtype, tuple(shape), begin, end
-
-
-def _is_pairs(entry):
-    dtype, shape, _, _ = entry
-    return dtype in _COMPLEX and shape[-1:] == (2,)
-
-
-def _data_size(path, tensors):
-    """Bytes of all arrays, which must follow each other without gap or overlap."""
-    at = 0
-    for _, _, begin, end in sorted(tensors.values(), key=lambda entry: entry[2:]):
-        if begin != at:
-            raise CheckpointError(f"{path}: has a header that makes no sense: arrays overlap")
-        at = end
-    return at
-
-
-def _array(data, dtype, shape, begin, end):
-    # a mapped array as a plain one: both are the same memory
-    return np.asarray(data[begin:end]).view(dtype).reshape(shape)
+    return header, entries, size

@@ -12,6 +12,10 @@ from ssm_manual.models.stream import Stream
 __all__ = ["RecordingFilter", "Stream"]
 
 
+#: Longest delay in samples, minutes of sound: a file with a longer one would be run for hours.
+MOST_DELAY = 2**22
+
+
 class RecordingFilter:
     """``restored_t = offset + scale y_{t+delay}``, y being the answer to ``(x - offset) / scale``.
 
@@ -66,7 +70,7 @@ class RecordingFilter:
         self.scale = self._column("scale", scale)
         if np.any(self.scale <= 0):
             raise ValueError(f"scale is {_validate.show(scale)}; it must be positive")
-        self.delay = _validate.integer("delay", delay, minimum=0, maximum=2**40)
+        self.delay = _validate.integer("delay", delay, minimum=0, maximum=MOST_DELAY)
         self.rate = None if rate is None else _validate.real_number("rate", rate, above=0)
 
     def _column(self, name, value):
@@ -191,12 +195,11 @@ class RecordingFilter:
             )
         if self.rate is None:
             raise ValueError("this filter does not know the sampling rate that it was trained at")
-        delay = self.delay * (rate / self.rate)
-        if delay > _validate.LONGEST:
+        if not 1e-9 < rate / self.rate < 1e9:
             raise ValueError(
-                f"rate is {rate:g}; it must be at most {_validate.LONGEST:g} samples of delay away "
-                f"from the filter's own rate, {self.rate:g}"
+                f"rate is {rate:g}, and the filter's own {self.rate:g}; they must be closer"
             )
+        delay = self.delay * (rate / self.rate)
         models = [copy.deepcopy(model) for model in self.models]
         for model in models:
             model.params["log_dt"] += model.dtype.type(np.log(self.rate / rate))
@@ -247,15 +250,17 @@ class RecordingFilter:
         ValueError
             If something is missing or does not fit.
         """
-        parts = [{} for _ in hyperparameters["models"]]
+        parts = {str(index): {} for index in range(len(hyperparameters["models"]))}
         for name, value in arrays.items():
             if name not in ("offset", "scale"):
-                _, index, own = name.split(".", 2)
-                parts[int(index)][own] = value
+                group, index, own = (*name.split(".", 2), "", "")[:3]
+                if group != "models" or index not in parts:
+                    raise ValueError(f"it has an array {_validate.show(name)}, of no model")
+                parts[index][own] = value
         kind = SequenceModel if hyperparameters.get("deep") else DiagonalSSM
         models = [
             kind.from_checkpoint(hyper, own, check=check)
-            for hyper, own in zip(hyperparameters["models"], parts)
+            for hyper, own in zip(hyperparameters["models"], parts.values())
         ]
         return cls(
             models,

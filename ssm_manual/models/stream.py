@@ -9,6 +9,9 @@ from ssm_manual.models._stream_rows import Deep, Recurrence
 
 __all__ = ["Stream"]
 
+#: Samples of silence that are pushed at a time.
+_SILENCE = 65536
+
 _PLAIN = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -130,8 +133,12 @@ class Stream:
         ValueError
             If the stream was finished before.
         """
-        silence = np.broadcast_to(self.filter.offset, (self.channels, self.filter.delay))
-        rest = self.push(silence)
+        rests = [self.push(np.zeros((self.channels, 0)))]  # refuses a stream that was finished
+        # in blocks, so that a long delay takes no more memory than sound does
+        for start in range(0, self.filter.delay, _SILENCE):
+            size = min(_SILENCE, self.filter.delay - start)
+            rests.append(self.push(np.broadcast_to(self.filter.offset, (self.channels, size))))
+        rest = np.concatenate(rests, axis=1)
         if self._held:
             rest, self._held = self._restored(np.concatenate(self._held, axis=1)), []
         self._finished = True

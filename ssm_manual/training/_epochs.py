@@ -199,8 +199,16 @@ class Epochs:
                 changed.append(f"schedule gave lr {rates[k]:g} at update {k} and gives {now:g}")
         if changed:
             raise checkpoint.CheckpointError(f"{path}: is of another run: {'; '.join(changed)}")
-        state.copy_into(path, "the model", found.params, self.model.params)
-        for slot, values in found.optimizer.items():
-            state.copy_into(path, f"the optimiser's {slot}", values, optimizer.state[slot])
+        pairs = [("the model", found.params, self.model.params)]
+        if run.best_params:
+            pairs.append(("the best model", run.best_params, self.model.params))
+        for slot in {**optimizer.state, **found.optimizer}:
+            given, own = found.optimizer.get(slot, {}), optimizer.state.get(slot, {})
+            pairs.append((f"the optimiser's {slot}", given, own))
+        for what, source, target in pairs:  # all of them before the first is copied
+            state.check_same(path, what, source, target)
+        for _, source, target in pairs:
+            if source is not run.best_params:
+                state.copy_into(source, target)
         optimizer.updates = run.optimizer_updates
         self._run, self._sound, self._kept = run, {}, (path, run.updates)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ssm_manual import checkpoint
+from ssm_manual import _validate, checkpoint
 
 __all__ = ["Run", "TrainingState", "differences"]
 
 #: Counters and sums of a `Run`, in the order of the file.
 COUNTERS = ("epoch", "batch", "updates", "optimizer_updates", "best_epoch", "waited")
+REASONS = ("finished", "early_stopping")
 NUMBERS = ("loss_sum", "size", "items", "seconds", "best")
 
 
@@ -136,9 +137,21 @@ class TrainingState:
             return {k[len(prefix) :]: a for k, a in arrays.items() if k.startswith(prefix)}
 
         counters, slots = hyperparameters["counters"], hyperparameters["slots"]
-        if any(type(counters[name]) is not int for name in COUNTERS):
-            raise ValueError(f"counters is {counters}; it must hold integers")
+        lowest = {"best_epoch": -1}
+        for name in COUNTERS:
+            _validate.integer(f"counter {name}", counters[name], minimum=lowest.get(name, 0))
+        for name, wanted in (("settings", dict), ("slots", list), ("reason", str)):
+            if not isinstance(hyperparameters[name], wanted):
+                value = _validate.show(hyperparameters[name])
+                raise ValueError(f"{name} is {value}; it must be a {wanted.__name__}")
+        _validate.one_of("reason", hyperparameters["reason"], ("", *REASONS))
         history = group("history")
+        for name, values in history.items():
+            if values.ndim != 1 or values.dtype != np.float64:
+                raise ValueError(
+                    f"history {name} has shape {values.shape} and dtype {values.dtype}; it must be "
+                    "float64 of one axis"
+                )
         run = Run(
             **{name: counters[name] for name in COUNTERS},
             **{name: float(value) for name, value in zip(NUMBERS, arrays["numbers"], strict=True)},
@@ -147,9 +160,13 @@ class TrainingState:
             best_params=group("best"),
         )
         params = group("params")
-        if check and not all(np.isfinite(a).all() for a in params.values()):
-            raise ValueError("params holds a number that is not finite")
         optimizer = {slot: group(f"optimizer.{slot}") for slot in slots}
+        if check:
+            own = {name: history[name] for name in ("loss", "lr") if name in history}
+            groups = {"params": params, "best": run.best_params, "history": own, **optimizer}
+            for name, values in groups.items():
+                if not all(np.isfinite(a).all() for a in values.values()):
+                    raise ValueError(f"{name} holds a number that is not finite")
         return cls(run, params, optimizer, hyperparameters["settings"])
 
 
@@ -166,9 +183,8 @@ def check_same(path, what, source, target):
             )
 
 
-def copy_into(path, what, source, target):
-    """Copy arrays into those of the same names, shapes and dtypes."""
-    check_same(path, what, source, target)
+def copy_into(source, target):
+    """Copy arrays into those of the same names, shapes and dtypes (`check_same`)."""
     for name, a in source.items():
         target[name][...] = a
 
