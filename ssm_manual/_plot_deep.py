@@ -5,6 +5,8 @@ That module is imported when a figure is drawn: it imports this one.
 
 import numpy as np
 
+from ssm_manual._plot_text import plain
+
 __all__ = ["deep_denoising", "rules", "sensitivity"]
 
 #: Samples on either side of the one that is restored.
@@ -37,7 +39,7 @@ def deep_denoising(result, held_out):
     plots.signals(traces, result.rate, axes["signal"], start=held_out.start)
     sight = f"{result.lookahead} samples late" if result.score().causal else "both directions"
     axes["signal"].set_title(
-        f"{result.name}, held-out part: SNR {result.snr_in:.1f} dB before, "
+        f"{plain(result.name)}, held-out part: SNR {result.snr_in:.1f} dB before, "
         f"{result.score().snr:.1f} dB after (deep SSM, {sight})",
         loc="left",
     )

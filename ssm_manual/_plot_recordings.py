@@ -7,6 +7,7 @@ import numpy as np
 
 from ssm_manual import _validate
 from ssm_manual._plot_deep import deep_denoising
+from ssm_manual._plot_text import plain
 
 __all__ = ["applied", "denoising"]
 
@@ -95,8 +96,8 @@ def denoising(result, longest=2000):
     score = result.score()
     wait = f", {result.lookahead} samples late" if result.lookahead else ""
     axes["signal"].set_title(
-        f"{result.name}, held-out part: SNR {result.snr_in:.1f} dB before, {score.snr:.1f} dB after"
-        f" ({result.model.A_bar.size} poles{wait})",
+        f"{plain(result.name)}, held-out part: SNR {result.snr_in:.1f} dB before, "
+        f"{score.snr:.1f} dB after ({result.model.A_bar.size} poles{wait})",
         loc="left",
     )
     A_bar, initial = result.model.A_bar, result.initial_A_bar

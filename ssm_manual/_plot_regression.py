@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib import patheffects
 
+from ssm_manual._plot_text import plain
 from ssm_manual.models._frame import frame_of
 
 
@@ -47,7 +48,7 @@ def path(ax, table, history, closed, colours, standardise):
     ax.plot(*best[0, :2], "x", color="black", markersize=8, label="least squares")
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     unit = "per deviation" if standardise else "target / feature"
-    names = [f"weight of {name} ({unit})" for name in table.features]
+    names = [f"weight of {plain(name)} ({unit})" for name in table.features]
     if len(names) == 1:
         names.append(f"bias ({'at the mean' if standardise else 'units of the target'})")
     ax.set(xlabel=names[0], ylabel=names[1])
@@ -78,7 +79,7 @@ def coefficients(ax, table, history, learnt, closed, colours, standardise):
     for label, model, marker, colour in pairs:
         values = np.asarray(model.params["weights"], float) * deviation
         ax.plot(values, place, marker, color=colours[colour], label=label, markersize=7)
-    ax.set_yticks(place, table.features)
+    ax.set_yticks(place, [plain(name) for name in table.features])
     ax.set_ylim(-0.5, len(place) - 0.5)
     ax.set_xlabel("weight × deviation of the feature (units of the target)")
     ax.set_title("what each feature contributes", loc="left")

@@ -46,7 +46,7 @@ def main(argv=None):
     except BrokenPipeError:  # the reader of a pipe has left: nothing is wrong
         return 0
     except (ValueError, OSError) as error:
-        print(f"ssm-manual {args.command}: {error}", file=sys.stderr)
+        print(f"ssm-manual {args.command}: {_one_line(error)}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"ssm-manual {args.command}: {str(error) or 'out of memory'}", file=sys.stderr)
@@ -54,3 +54,8 @@ def main(argv=None):
     except KeyboardInterrupt:
         print(f"ssm-manual {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _one_line(error):
+    """An error's text; what a terminal would obey, in the name of a file say, is written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))

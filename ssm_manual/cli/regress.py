@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from ssm_manual import _validate
 from ssm_manual.cli import _output, _regress_report
 
 DESCRIPTION = """\
@@ -68,6 +69,9 @@ TABLE = {
 }
 
 QUICK = 1000
+
+#: Features of a table at most: the closed form forms matrices of so many rows and columns.
+MOST_FEATURES = 5000
 
 #: Float32 bits of the published initial weights.
 INITIAL_BITS = (1036446394, 1018744551)
@@ -268,6 +272,11 @@ def _table(args, dtype):
         truth = LinearRegression(np.array([0.5, 0.2], dtype), np.zeros((), dtype))
         return tables.FISH.astype(dtype), truth, np.array(ASK, dtype)
     table = tables.read_csv(args.data, args.target, args.features)
+    if len(table.features) > MOST_FEATURES:
+        raise ValueError(
+            f"--data is {args.data!r}, with {len(table.features)} features; least squares takes "
+            f"memory with their square: choose at most {MOST_FEATURES} by --features"
+        )
     table = table._replace(name=os.path.basename(table.name))
     return table.astype(dtype), None, None
 
@@ -292,7 +301,9 @@ def _left(args, options, model, table):
     saved = checkpoint.read(args.resume).metadata.get("features", wanted)
     F = model.params["weights"].size
     if saved != wanted or len(wanted) != F:
-        held = ", ".join(saved) if saved != wanted else f"{F} features"
+        listed = isinstance(saved, list) and all(isinstance(name, str) for name in saved)
+        held = ", ".join(saved[:20]) if listed else _validate.show(saved)
+        held = held if saved != wanted else f"{F} features"
         raise ValueError(
             f"--resume is {args.resume!r}, a model of {held}; the table has {', '.join(wanted)}"
         )
