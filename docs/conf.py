@@ -38,6 +38,7 @@ include_patterns = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
 ]
 exclude_patterns = ["build/**", ".venv/**", "**/.ipynb_checkpoints"]
 
