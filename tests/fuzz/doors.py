@@ -351,7 +351,7 @@ def judge(door, path, folder, capsys, limit=None, refused=False):
         tracemalloc.stop()
     if found is None and peak > limit:
         found = "memory", f"{peak >> 20} MiB at once, {limit >> 20} allowed"
-    if found is None and os.path.exists(PWNED):
+    if os.path.exists(PWNED):  # whatever came of it
         found = "code was executed", "the trap in a pickle has made its folder"
     capsys.readouterr()
     return found

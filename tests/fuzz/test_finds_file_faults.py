@@ -161,3 +161,12 @@ def test_a_planted_fault_is_found(fault, folder, rng, capsys, monkeypatch):
         found = shown_by(reader, hazard, door, folder, rng, capsys)
     assert found, "not found"
     print(f"\n{fault}: {found}")
+
+
+def test_a_traversal_is_found(folder, rng, capsys, monkeypatch):
+    """Names of signals taken for names of files."""
+    export = pytest.importorskip("ssm_manual.store._export")
+    monkeypatch.setattr(export._Names, "new", lambda self, name, suffix: name + suffix)
+    found = shown_by("store", "names", "Store.export", folder, rng, capsys)
+    assert found, "not found"
+    print(f"\n{found}")
