@@ -184,6 +184,15 @@ def test_a_header_of_gigabytes():
     assert peak < 2**23
 
 
+def test_a_signalling_nan():
+    """NumPy warns when it is widened, before it is found."""
+    a = np.zeros(5, np.uint32)
+    a[3] = 0x7F800001
+    np.save("a.npy", a.view(np.float32))
+    with pytest.raises(ValueError, match=r"a\.npy: sample 3 of channel 0 is nan"):
+        signals.read("a.npy")
+
+
 def test_an_error_of_the_disk_names_the_file(monkeypatch):
     def broken(self, file, start, count):
         raise OSError(5, "Input/output error")

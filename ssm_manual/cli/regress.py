@@ -302,7 +302,7 @@ def _left(args, options, model, table):
     F = model.params["weights"].size
     if saved != wanted or len(wanted) != F:
         listed = isinstance(saved, list) and all(isinstance(name, str) for name in saved)
-        held = ", ".join(saved[:20]) if listed else _validate.show(saved)
+        held = ", ".join(saved)[:200] if listed else _validate.show(saved)
         held = held if saved != wanted else f"{F} features"
         raise ValueError(
             f"--resume is {args.resume!r}, a model of {held}; the table has {', '.join(wanted)}"

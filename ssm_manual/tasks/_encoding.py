@@ -40,7 +40,8 @@ class Encoding(NamedTuple):
             numbers = wide.view(self.dtype)[:, 0]
         else:
             numbers = np.frombuffer(raw, self.dtype)
-        with np.errstate(over="ignore"):  # extended precision: infinity is reported by the reader
+        # extended precision, a signalling NaN: what is not finite is reported by the reader
+        with np.errstate(over="ignore", invalid="ignore"):
             samples = numbers.astype(np.float64)
         if self.scaled and self.dtype.kind == "u":
             samples = (samples - 128) / 128
