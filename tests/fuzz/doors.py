@@ -38,7 +38,7 @@ PWNED = "pwned"
 
 
 #: Errors of files that do not go together.
-ABOUT_BOTH = ("this filter has a model for each", "training diverged")
+ABOUT_BOTH = ("this filter has a model for each", "training diverged", "which the model's float")
 
 
 class Trap:
