@@ -34,6 +34,8 @@ def parse(path):
     """The `Npy` of a file; a `ValueError` names the file and says what is wrong."""
     with _files.opened(path) as file:
         start = file.read(12)
+    if start[:2] == b"PK":  # NumPy would leave a damaged one open
+        raise ValueError(f"{path}: is an archive; it must hold a single array")
     # NumPy asks for as much memory as the header says it has, before it looks at its own limit
     if start[6:7] > b"\1" and int.from_bytes(start[8:12], "little") > LONGEST_HEADER:
         raise ValueError(f"{path}: is not a readable .npy file (its header is too long)")
@@ -46,9 +48,6 @@ def parse(path):
     except Exception as error:  # malformed headers raise half a dozen kinds
         reason = _files.short(str(error), 200)
         raise ValueError(f"{path}: is not a readable .npy file ({reason})") from None
-    if not isinstance(mapped, np.ndarray):  # an archive of several arrays under the wrong name
-        mapped.close()
-        raise ValueError(f"{path}: is an archive; it must hold a single array")
     dtype, shape = mapped.dtype, mapped.shape
     if dtype.kind not in "iuf":
         raise ValueError(f"{path}: has dtype {dtype}; it must hold real numbers")
