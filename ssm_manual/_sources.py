@@ -10,7 +10,10 @@ import pathlib
 __all__ = ["NO_KERNELS", "source_hash"]
 
 #: Folders and files of the package without a kernel, and without anything that one is made of.
-NO_KERNELS = ("cli", "interop", "store", "tasks", "plots.py", "_plot_")
+NO_KERNELS = (
+    *("cli", "interop", "store", "tasks", "gradcheck.py", "_gradcheck", "plots.py", "_plot_"),
+    *("vectors.py", "checkpoint.py", "_tensors.py", "_files.py"),
+)
 
 
 def source_hash(folder=None):

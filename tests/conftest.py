@@ -60,9 +60,7 @@ import pytest  # noqa: E402
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="seed of every random test (default 0)")
     fuzz = parser.getgroup("fuzz", "hostile input (pytest -m fuzz), see tests/fuzz/README.md")
-    fuzz.addoption(
-        "--fuzz-cases", type=int, default=200_000, help="cases in all (default 200,000)"
-    )
+    fuzz.addoption("--fuzz-cases", type=int, default=200_000, help="cases in all (default 200,000)")
     fuzz.addoption("--fuzz-seconds", type=float, help="stop after so many seconds in all")
     fuzz.addoption(
         "--fuzz-survey",

@@ -220,6 +220,19 @@ def test_least_squares_takes_what_becomes_an_array():
     assert LinearRegression.safe_rate(Duck()) == rate
 
 
+def test_least_squares_near_the_end_of_the_range(rng):
+    """Sums of y would overflow; the weights do not, and where they do, it is said."""
+    X, y = rng.standard_normal((9, 2)), rng.standard_normal(9)
+    plain = LinearRegression.least_squares(X, y, l2=0.1)
+    huge = LinearRegression.least_squares(X, y * 2.0**1022, l2=0.1)
+    np.testing.assert_allclose(
+        huge.params["weights"] / 2.0**1022, plain.params["weights"], rtol=1e-13
+    )
+    np.testing.assert_allclose(huge.params["bias"] / 2.0**1022, plain.params["bias"], rtol=1e-13)
+    with pytest.raises(ValueError, match="leaves the range of float64"):
+        LinearRegression.least_squares(X / 1e9, y * 2.0**1022)
+
+
 def test_seasons_without_a_mask():
     with pytest.raises(ValueError, match="values is a masked array"):
         seasonal.carried(np.ma.array([1.0, 2.0], mask=[False, True]))

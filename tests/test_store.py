@@ -478,6 +478,18 @@ def test_tricks_in_names_are_names(store, tmp_path):
         checkpoint.load(tmp_path / "out" / about["checkpoints"][name])
 
 
+def test_what_no_wav_file_can_say_is_not_exported_as_one(store, tmp_path):
+    """Bytes of a frame are 16 bits of its header, bytes of a second 32."""
+    with store.start("a") as run:
+        run.signal("wide", rate=8000, channels=20000, dtype="float32")
+        run.signal("fast", rate=2.0**31, dtype="float32")
+        run.signal("slow", rate=0.5, dtype="float32")
+        run.append("wide", np.zeros((20000, 2), np.float32))
+    store.export(1, tmp_path / "out")
+    names = os.listdir(tmp_path / "out")
+    assert sorted(names) == ["config.json", "fast.npy", "metrics.csv", "slow.npy", "wide.npy"]
+
+
 def test_what_is_exported_is_what_was_kept(store, tmp_path):
     from scipy.io import wavfile
 

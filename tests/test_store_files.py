@@ -51,6 +51,17 @@ def refused(path, message, **options):
         Store(path, **options)
 
 
+@pytest.mark.parametrize("value", ["text", 5])
+def test_a_checkpoint_that_is_not_made_of_bytes(value, path, tmp_path):
+    fill(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE part SET data = ?", (value,))
+    connection.close()
+    with Store(path) as store, pytest.raises(StoreError, match="is not made of bytes"):
+        store.run(1).load_checkpoint("model")
+
+
 @pytest.mark.parametrize("options", [{}, {"readonly": True}, {"create": False}])
 @pytest.mark.parametrize(
     "data", [b"x", b"not a database" * 1000, b"SQLite format 3\0", b"SQLite format 3\0" * 99]

@@ -229,7 +229,7 @@ class LinearRegression:
         Raises
         ------
         ValueError
-            If an argument does not fit.
+            If an argument does not fit, or the minimiser leaves the range of its precision.
 
         Notes
         -----
@@ -240,7 +240,11 @@ class LinearRegression:
         l2 = _validate.real_number("l2", l2, minimum=0)
         standardise = _validate.flag("standardise", standardise)
         weights, bias = _least_squares.solve(X, y, l2, standardise)
-        return cls(weights.astype(X.dtype), np.asarray(bias, X.dtype))
+        with np.errstate(over="ignore"):
+            weights, bias = weights.astype(X.dtype), np.asarray(bias, X.dtype)
+        if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+            raise ValueError(f"the minimiser leaves the range of {X.dtype}; scale X or y")
+        return cls(weights, bias)
 
     @staticmethod
     def curvatures(X, *, standardise=False):

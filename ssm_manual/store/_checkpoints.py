@@ -38,6 +38,8 @@ def read(database, run, name, file):
         ids = database.execute("SELECT id FROM part WHERE id BETWEEN ? AND ?", _range(number))
         for (key,) in ids:
             data = database.execute("SELECT data FROM part WHERE id = ?", (key,))[0][0]
+            if type(data) is not bytes:
+                raise StoreError(f"{database.path}: checkpoint {name!r} is not made of bytes")
             file.write(data)
             size -= len(data)
     if size:

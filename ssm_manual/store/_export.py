@@ -52,7 +52,7 @@ def _fill(run, folder):
         described[name] = signal._asdict() | {"file": names.new(name, ".npy")}
         path = os.path.join(folder, described[name]["file"])
         _write_npy(run, signal, path)
-        if signal.rate is not None and signal.rate.is_integer() and signal.dtype in _WAV:
+        if _fits_wav(signal):
             described[name]["wav"] = names.new(name, ".wav")
             _write_wav(path, os.path.join(folder, described[name]["wav"]), int(signal.rate))
     models = {name: names.new(name, ".safetensors") for name in checkpoints}
@@ -68,6 +68,14 @@ def _fill(run, folder):
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(_plain.strict(about), file, indent=1, ensure_ascii=False, allow_nan=False)
         file.write("\n")
+
+
+def _fits_wav(signal):
+    """Whether the header of a .wav file can say it: 32 bits of bytes a second and in all."""
+    if signal.rate is None or not signal.rate.is_integer() or signal.dtype not in _WAV:
+        return False
+    frame = np.dtype(signal.dtype).itemsize * (signal.channels or 1)
+    return frame < 2**16 and frame * max(signal.rate, signal.length + 1) < 2**32 - 1024
 
 
 def describe(run):
