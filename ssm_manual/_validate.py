@@ -103,7 +103,7 @@ def integers(name, value):
     masked = isinstance(value, np.ma.MaskedArray)
     if masked or result is None or result.dtype.kind not in "iu":
         what = "a masked array, whose mask would be ignored" if masked else show(value)
-        if result is not None and not masked:
+        if result is not None and not masked and f"dtype {result.dtype}" not in what:
             what += f", of dtype {result.dtype}"
         raise ValueError(f"{name} is {what}; it must be an array of integers")
     return result

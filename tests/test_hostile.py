@@ -23,7 +23,7 @@ from ssm_manual.ops import (
     ssm,
     vandermonde,
 )
-from ssm_manual.tasks import memory, seasonal
+from ssm_manual.tasks import filters, memory, seasonal, sentinel
 
 A = np.array([[0.5 + 0.1j, 0.2 - 0.3j]])
 u = np.linspace(-1, 1, 5).reshape(1, 1, 5)
@@ -231,6 +231,30 @@ def test_least_squares_near_the_end_of_the_range(rng):
     np.testing.assert_allclose(huge.params["bias"] / 2.0**1022, plain.params["bias"], rtol=1e-13)
     with pytest.raises(ValueError, match="leaves the range of float64"):
         LinearRegression.least_squares(X / 1e9, y * 2.0**1022)
+
+
+def test_what_draws_and_counts_has_a_bound(rng):
+    with pytest.raises(ValueError, match="vocabulary is 18446744073709551615"):
+        sentinel.sentinel(rng, 2, 9, np.uint64(2**64 - 1))
+    for taps in (True, 0, 0.5):
+        with pytest.raises(ValueError, match=f"taps is {taps}"):
+            filters.LeastSquaresFIR(taps)
+    with pytest.raises(ValueError, match="t has 40 axes"):
+        kernels.power(0.5, np.ones((1,) * 40, int))
+
+
+def test_single_precision_beside_a_bound_of_double_precision():
+    values = 300 + np.arange(60, dtype=np.float32)
+    assert seasonal.carried(values).tolist() == values.tolist()  # and no warning of a cast
+
+
+def test_a_projection_near_the_end_of_the_range():
+    """Linear in its input: a power of two taken out and put back leaves every bit."""
+    u = np.linspace(-1, 1, 16)
+    for measure, window in (("legs", None), ("legt", 8.0)):
+        c = hippo.project(measure, u, 6, window=window)
+        huge = hippo.project(measure, u * 2.0**1020, 6, window=window)
+        assert np.array_equal(huge, c * 2.0**1020)
 
 
 def test_seasons_without_a_mask():

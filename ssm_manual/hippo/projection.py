@@ -103,11 +103,19 @@ def project(measure, u, N, *, window=None):
             raise ValueError(
                 f"window is {_validate.show(window)}; legs has no window, so it must be None"
             )
-        return _scaled(np.asarray(u, float), roots(N)).astype(u.dtype)
+        return _in_range(lambda v: _scaled(v, roots(N)), u)
     if window is None:
         raise ValueError(f"window is None; {measure} needs its length in samples")
     A, B = of(measure, N, _validate.real_number("window", window, above=0))
-    return _translated(np.asarray(u, float), A, B).astype(u.dtype)
+    return _in_range(lambda v: _translated(v, A, B), u)
+
+
+def _in_range(project, u):
+    """``project(u)`` by a power of two that keeps what is near the end of the range within it."""
+    exponent = int(np.frexp(np.abs(u, dtype=float).max(initial=0.0))[1])
+    c = project(np.ldexp(u.astype(float), -exponent))
+    with np.errstate(over="ignore"):
+        return np.ldexp(c, exponent).astype(u.dtype)
 
 
 def _scaled(u, R):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ssm_manual import _validate
+
 __all__ = ["ChosenFIR", "LeastSquaresFIR", "advance"]
 
 #: Lengths among which `ChosenFIR` takes the best.
@@ -44,14 +46,19 @@ class LeastSquaresFIR:
     Parameters
     ----------
     taps : int
-        Number of coefficients.
+        Number of coefficients, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
     """
 
     name = "least-squares FIR"
     causal = True
 
     def __init__(self, taps=64):
-        self.taps = taps
+        self.taps = _validate.size("taps", taps, minimum=1)
 
     @property
     def settings(self):

@@ -292,11 +292,12 @@ def _series(values):
             f"values is {_validate.show(values)}; it must be (weeks,), two numbers or more, and "
             "begin with one that is there"
         )
+    y = y.astype(float)
     if np.isinf(y).any():
         raise ValueError("values holds infinity; what is missing must be NaN")
-    if np.nanmax(np.abs(y)) > LARGEST:  # also of integers, whose smallest has no absolute value
+    if np.nanmax(np.abs(y)) > LARGEST:
         raise ValueError(f"values holds {np.nanmax(np.abs(y)):g}; it must be within {LARGEST:g}")
-    return y.astype(float)
+    return y
 
 
 def _horizons(horizons):

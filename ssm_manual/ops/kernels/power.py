@@ -70,6 +70,8 @@ def _exponents(t):
         exponents = np.asarray(t)
     except ValueError:  # a ragged list
         exponents = np.asarray(None)
+    if exponents.ndim > _validate.AXES:
+        raise ValueError(f"t has {exponents.ndim} axes; it must have at most {_validate.AXES}")
     if exponents.size == 0:
         return exponents.astype(np.int64)
     try:
