@@ -16,6 +16,9 @@ ENCODINGS = {
     "int16": Encoding(np.dtype("<i2"), 2, True),
 }
 
+#: Bytes that are asked for at a time: room for all of them is made before they are there.
+MOST = 1 << 20
+
 #: Seconds until a descriptor that is not ready is tried again, where the system cannot say when.
 PAUSE = 0.001
 
@@ -94,12 +97,15 @@ class Interrupts:
 
     def wait(self):
         """Wait until there is something to read; whether it should be read."""
-        if self._poll and self.signal is None:
+        ready = not self._poll
+        while not ready and self.signal is None:
             for fd, _ in self._poll.poll():
-                if fd == self._fds[0]:
-                    number = os.read(fd, 1)[0]  # the handler itself may be yet to run
-                    if number in self._former:
-                        self.signal = self.signal or number
+                if fd != self._fds[0]:
+                    ready = True
+                    continue
+                number = os.read(fd, 1)[0]  # the handler itself may be yet to run
+                if number in self._former:  # and not one that means nothing here
+                    self.signal = self.signal or number
         return self.signal is None
 
 
@@ -115,7 +121,7 @@ class Source:
         pieces, have = [], 0
         while have < size and self._interrupts.wait():
             try:
-                piece = os.read(self._fd, size - have)
+                piece = os.read(self._fd, min(size - have, MOST))
             except BlockingIOError:
                 time.sleep(PAUSE)
                 continue

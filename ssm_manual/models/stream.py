@@ -189,20 +189,20 @@ class Stream:
         own = [{} for _ in self._parts]
         rest = {}
         for name in state:
-            _, index, key = ["", "", *name.split(".", 2)][-3:]
-            if name.startswith("models.") and index.isdecimal() and int(index) < len(own):
+            _, index, key = ["", "", *str(name).split(".", 2)][-3:]
+            if str(name).startswith("models.") and index.isdecimal() and int(index) < len(own):
                 own[int(index)][key] = state[name]
             else:
                 rest[name] = np.asarray(state[name])
         held = rest.pop("held", None)
         if rest.keys() != {"channels", "skip"} or (held is not None and self._causal):
             raise ValueError(
-                f"state has {sorted(state)}; it must be as from Stream.state of the same filter"
+                f"state has {sorted(map(str, state))}; it must be as from Stream.state of the same filter"
             )
-        channels, skip = (_validate.integer(f"state {key}", rest[key]) for key in rest)
+        channels = _validate.integer("state channels", rest["channels"])
         if channels != self.channels:
             raise ValueError(f"state has {channels} channels; this stream has {self.channels}")
-        self._skip = _validate.integer("state skip", skip, minimum=0, maximum=self.filter.delay)
+        self._skip = _validate.integer("state skip", rest["skip"], minimum=0, maximum=self.filter.delay)
         for index, (part, arrays) in enumerate(zip(self._parts, own)):
             part.restore(f"models.{index}", arrays)
         if held is not None:

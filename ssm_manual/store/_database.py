@@ -35,9 +35,6 @@ from ssm_manual.store.errors import StoreError
 #: Seconds that SQLite waits for a lock at a time: between two waits an interrupt is noticed.
 _WAIT = 0.25
 
-_OUTER = "BEGIN IMMEDIATE", "COMMIT"
-_INNER = "SAVEPOINT inner", "RELEASE inner"
-
 _OTHER = "is a database of another application, not a store of runs"
 
 #: Bytes of the smallest page: SQLite takes what is much shorter for an empty file.
@@ -67,6 +64,7 @@ class Database:
         # reentrant: a signal handler may fork while this thread is inside
         self.lock = threading.RLock()
         self.usable = False
+        self._level = 0  # of transactions within transactions
         self._why = "is closed"
         _check_place(path, create=create and not readonly)
         new = not os.path.exists(path) or os.path.getsize(path) == 0
@@ -123,6 +121,11 @@ class Database:
     def _connect(self, new, durable):
         mode = "mode=ro" if self.readonly else "mode=rwc" if new else "mode=rw"
         if self.readonly and not self._could_share():
+            if self.size() > os.path.getsize(self.path):
+                raise StoreError(
+                    f"{self.path}: its last writer has left a log beside it, which cannot be read "
+                    "in a folder that is read-only: copy both to another one"
+                )
             mode += "&immutable=1"
         try:
             self._connection = sqlite3.connect(
@@ -187,16 +190,19 @@ class Database:
                 raise StoreError(f"{self.path}: {self._why}")
             try:
                 # all rows: an open statement would hold on to an old state of the file
+                self._check_level()
                 return self._cursor.execute(sql, values).fetchall()
-            except sqlite3.IntegrityError:
-                raise
             except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
                 if not _is_busy(error):
                     raise self._error(error) from None
             return self._again(sql, values)
 
     def insert(self, sql, values):
-        """A statement without rows, by the holder of the lock, who knows that it is usable."""
+        """A statement without rows, by the holder of the lock, who knows that it is usable.
+
+        It lets through SQLite's `IntegrityError`: there is such a row already.
+        """
+        self._check_level()
         try:
             self._cursor.execute(sql, values)
         except sqlite3.IntegrityError:
@@ -221,27 +227,39 @@ class Database:
     def transaction(self):
         """All that is written within is written, or none of it; also within another transaction."""
         with self.lock:
-            inner = self.usable and self._connection.in_transaction
-            begin, commit = _INNER if inner else _OUTER
-            self.execute(begin)
+            level = self._level
             try:
+                # within: an interrupt may come when it has just begun
+                self.execute(f"SAVEPOINT level{level}" if level else "BEGIN IMMEDIATE")
+                self._level = level + 1
                 yield
-                self.execute(commit)
+                self.execute(f"RELEASE level{level}" if level else "COMMIT")
             except BaseException:
                 if self.usable and self._connection.in_transaction:
-                    if inner:
-                        self._connection.execute("ROLLBACK TO inner")
-                        self._connection.execute("RELEASE inner")
-                    else:
+                    if not level:
                         self._connection.rollback()
+                    else:
+                        with contextlib.suppress(sqlite3.OperationalError):  # it never began
+                            self._connection.execute(f"ROLLBACK TO level{level}")
+                            self._connection.execute(f"RELEASE level{level}")
                 raise
+            finally:
+                self._level = level
+
+    def _check_level(self):
+        """After a full disk SQLite undoes all levels: what is left of them must not be written."""
+        if self._level and not self._connection.in_transaction:
+            raise StoreError(f"{self.path}: an earlier error has undone all of this transaction")
 
     @contextlib.contextmanager
     def snapshot(self):
         """All that is read within is of one moment."""
         with self.lock:
-            self.execute("BEGIN")
+            if self._level:
+                yield
+                return
             try:
+                self.execute("BEGIN")
                 yield
             finally:
                 if self.usable and self._connection.in_transaction:
@@ -276,6 +294,8 @@ class Database:
             text = "is damaged: it holds a text that is none"
         elif _is_busy(error):
             text = f"is locked by another process, for more than {self.timeout:g} s"
+        elif isinstance(error, sqlite3.IntegrityError):
+            text = "is damaged: there is a row where none should be"
         elif "not a database" in text:
             text = "is not a store of runs"
         elif "malformed" in text:

@@ -12,8 +12,8 @@ import numpy as np
 from ssm_manual import _files
 from ssm_manual.store import _plain
 
-#: Samples that are copied at a time.
-_PIECE = 1 << 20
+#: Bytes that are copied at a time.
+_PIECE = 1 << 22
 
 #: Names that are devices on Windows, whatever comes after a dot.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -95,21 +95,28 @@ def describe(run):
 
 
 def _write_npy(run, signal, path):
-    shape = (signal.length,) if signal.channels is None else (signal.channels, signal.length)
-    if not signal.length:
-        np.save(path, np.empty(shape, signal.dtype))
-        return
-    out = np.lib.format.open_memmap(path, "w+", signal.dtype, shape)
-    for start in range(0, signal.length, _PIECE):
-        stop = min(start + _PIECE, signal.length)
-        out[..., start:stop] = run.read(signal.name, start, stop)
-    out.flush()
+    """In Fortran's order, as the samples lie in the store: one after the other.
+
+    Not through a mapped file, which ends the process when the disk is full.
+    """
+    dtype = np.dtype(signal.dtype)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": signal.channels is not None,
+        "shape": (*([] if signal.channels is None else [signal.channels]), signal.length),
+    }
+    step = max(1, _PIECE // (dtype.itemsize * (signal.channels or 1)))
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, signal.length, step):
+            stop = min(start + step, signal.length)
+            file.write(run.read(signal.name, start, stop).T.tobytes())
 
 
 def _write_wav(npy, path, rate):
     from scipy.io import wavfile
 
-    samples = np.load(npy)
+    samples = np.load(npy, mmap_mode="r" if os.path.getsize(npy) > _PIECE else None)
     wavfile.write(path, rate, samples.T)
 
 

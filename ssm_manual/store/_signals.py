@@ -36,12 +36,12 @@ class Signals:
                 except sqlite3.IntegrityError:
                     # an interrupt has come between an earlier block and its being counted
                     at = layout.length(database)
-                    database.insert(_chunks.INSERT, (layout.base + at, data))
+                    database.execute(_chunks.INSERT, (layout.base + at, data))
             elif count:
                 with database.transaction():
                     at = layout.length(database)
                     for row in layout.rows(data, at):
-                        database.insert(_chunks.INSERT, row)
+                        database.execute(_chunks.INSERT, row)
             layout.end = at + count
             return at + count
 

@@ -143,19 +143,13 @@ class Run:
     def together(self):
         """What is written in the block is written at once, at its end: many small things, fast.
 
-        What `log` and `append` acknowledge within counts from the end of the block. If it raises,
-        nothing of it has been written. Other threads, and other processes that write, wait.
-
+        What `log` and `append` acknowledge within, of this run and of others of the same `Store`,
+        counts from the end of the block. If it raises, nothing of it has been written. Other
+        threads, and other processes that write, wait.
         """
         self.check_writable()
-        with self.database.lock:
-            try:
-                with self.database.transaction():
-                    yield
-            except BaseException:
-                self._signals.forget()
-                self._metrics.forget()
-                raise
+        with self._store._together():
+            yield
 
     def save_checkpoint(self, model, name="model", *, metadata=None):
         """Keep a model, as the bytes of the file that `checkpoint.save` writes.
@@ -363,6 +357,12 @@ class Run:
         _checkpoints.read(self.database, self.id, name, file)
 
     # ----------------------------------------------------------------------------------- internals
+
+    def _forget(self, writable):
+        """What was known of the file may be so no longer: a transaction was undone."""
+        self._signals.forget()
+        self._metrics.forget()
+        self.writable = writable
 
     def _now(self, *columns):
         found = self.database.execute(

@@ -1,5 +1,6 @@
 """The file that holds runs."""
 
+import contextlib
 import os
 import platform
 import time
@@ -261,10 +262,12 @@ class Store:
         return self
 
     def __exit__(self, kind, error, trace):
-        for run in self._started:
-            if error is not None:
-                run.__exit__(kind, error, trace)
-        self.close()
+        try:
+            for run in self._started:
+                if error is not None:
+                    run.__exit__(kind, error, trace)
+        finally:
+            self.close()
 
     # ----------------------------------------------------------------------------------- internals
 
@@ -277,6 +280,19 @@ class Store:
                     run.interrupt(reason)
         finally:
             self._database.close()
+
+    @contextlib.contextmanager
+    def _together(self):
+        """See `Run.together`: afterwards no run believes in what has been undone."""
+        with self._database.lock:
+            writable = [run for run in self._started if run.writable]
+            try:
+                with self._database.transaction():
+                    yield
+            except BaseException:
+                for run in self._started:
+                    run._forget(run in writable)
+                raise
 
     def _mine(self, run):
         if isinstance(run, Run):
