@@ -124,6 +124,13 @@ def test_it_is_the_filter(block, rng, capsys):
     assert "read: 300 samples of 1 channel (37.5 ms); written: 300" in captured.err
 
 
+def test_a_block_longer_than_any_memory(rng):
+    samples = noise(rng)
+    status, out = stream(raw(samples), "--block", 10**15)
+    assert status == 0
+    np.testing.assert_allclose(out, expected(samples)[0], rtol=0, atol=2e-7)
+
+
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 64, 67, 128])
 def test_it_is_as_long_as_the_input(length, rng):
     samples = noise(rng, length=length)
@@ -318,6 +325,26 @@ def test_a_signal_that_is_ignored_stays_ignored(rng, heard):
 
     assert Running(act).run() == 0
     assert out[0].size == 136 + DELAY
+
+
+def test_a_signal_that_means_nothing_here(rng, heard):
+    """It wakes who waits; the next Ctrl-C is heard at once all the same."""
+    samples, out = noise(rng, length=64), []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+
+    def act(running):
+        running.write(raw(samples))
+        out.append(running.read(64 - DELAY))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+        out.append(running.read(DELAY))
+
+    try:
+        assert Running(act).run() == 130
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    np.testing.assert_allclose(np.concatenate(out), expected(samples)[0], rtol=0, atol=2e-7)
 
 
 def test_a_second_signal_does_not_wait_for_a_reader(rng, capsys, heard):
@@ -744,6 +771,18 @@ def test_a_stream_goes_on_from_its_state(kind, cut, rng, tmp_path):
         assert np.concatenate([head, *new], axis=1).tobytes() == filter(x).tobytes()
 
 
+def test_a_state_in_any_order(rng):
+    """As a file, or a message, may hand it back."""
+    filter = models("one model")
+    x = rng.standard_normal((2, 150)).astype(np.float32)
+    stream = filter.stream(2)
+    head = stream.push(x[:, :90])
+    state = dict(reversed(stream.state().items()))
+    again = filter.stream(2, state=state)
+    run = np.concatenate([head, again.push(x[:, 90:]), again.finish()], axis=1)
+    assert run.tobytes() == filter(x).tobytes()
+
+
 def test_one_state_begins_many_streams(rng):
     filter = models("one model")
     x = rng.standard_normal((1, 200)).astype(np.float32)
@@ -778,6 +817,7 @@ def test_a_state_that_is_subnormal(cut):
         (lambda s: 3, "state is 3"),
         (lambda s: {}, "state has"),
         (lambda s: s | {"more": np.zeros(1)}, "state has"),
+        (lambda s: s | {1: np.zeros(1)}, "state has"),
         (lambda s: s | {"held": np.zeros((2, 3))}, "state has"),
         (lambda s: {k: v for k, v in s.items() if k != "models.0.x"}, "for models.0; it must have"),
         (lambda s: s | {"channels": np.array(3)}, "state has 3 channels; this stream has 2"),

@@ -202,7 +202,9 @@ class Stream:
         channels = _validate.integer("state channels", rest["channels"])
         if channels != self.channels:
             raise ValueError(f"state has {channels} channels; this stream has {self.channels}")
-        self._skip = _validate.integer("state skip", rest["skip"], minimum=0, maximum=self.filter.delay)
+        self._skip = _validate.integer(
+            "state skip", rest["skip"], minimum=0, maximum=self.filter.delay
+        )
         for index, (part, arrays) in enumerate(zip(self._parts, own)):
             part.restore(f"models.{index}", arrays)
         if held is not None:

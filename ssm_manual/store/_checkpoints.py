@@ -35,7 +35,9 @@ def read(database, run, name, file):
         number, size = database.execute(
             "SELECT id, size FROM checkpoint WHERE run = ? AND name = ?", (run, name)
         )[0]
-        ids = database.execute("SELECT id FROM part WHERE id BETWEEN ? AND ? ORDER BY id", _range(number))
+        ids = database.execute(
+            "SELECT id FROM part WHERE id BETWEEN ? AND ? ORDER BY id", _range(number)
+        )
         for (key,) in ids:
             data = database.execute("SELECT data FROM part WHERE id = ?", (key,))[0][0]
             if type(data) is not bytes:
