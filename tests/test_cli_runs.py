@@ -168,7 +168,6 @@ def test_export_and_delete(filled, capsys, monkeypatch):
         (["list", "."], "is a folder"),
         (["list", "runs.db", "--json", "runs.db"], "--json is 'runs.db', the file of DB"),
         (["show", "runs.db", "9"], "there is no run 9"),
-        (["show", "runs.db", "0"], "number is 0"),
         (["compare", "runs.db", "1"], "it takes two or more"),
         (["compare", "runs.db", "1", "1"], "each can be given once"),
         (["plot", "runs.db", "1", "--out", "x.txt"], "--out is 'x.txt'; its name must end in"),
@@ -204,6 +203,11 @@ def test_help_teaches(capsys):
     with pytest.raises(SystemExit):
         main(["runs", "list", "x.db", "--since", "yesterday"])
     assert "'yesterday' is no time such as" in capsys.readouterr().err
+    for number in ("one", "0", "-1", "1.0", str(2**63)):
+        with pytest.raises(SystemExit) as end:
+            main(["runs", "show", "x.db", number])
+        assert end.value.code == 2
+        assert f"RUN: {number!r} is no number of a run" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------- --store

@@ -131,6 +131,15 @@ def test_a_block_longer_than_any_memory(rng):
     np.testing.assert_allclose(out, expected(samples)[0], rtol=0, atol=2e-7)
 
 
+def test_the_header_of_a_wav_file_is_told_and_goes_through(rng, capsys):
+    data = b"RIFF" + raw(noise(rng) * 2**15, "<i2")
+    status, out = stream(data, "--format", "int16", dtype="<i2")
+    assert (status, len(out)) == (0, 302)
+    assert capsys.readouterr().err.count("begins with the header of a .wav file") == 1
+    stream(data[4:] + data, "--format", "int16")
+    assert "header" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 64, 67, 128])
 def test_it_is_as_long_as_the_input(length, rng):
     samples = noise(rng, length=length)
@@ -615,7 +624,7 @@ def test_the_store_has_the_same_bits_as_both_pipes(format, channels, rng, capsys
     status, out = stream(data, *options, dtype=dtype)
     assert status == 0
     run, state, error, scores, signals, rate = only_run()
-    assert (run.name, state, error, rate) == ("apply", "finished", "", 8000.0)
+    assert (run.name, state, error, rate) == ("apply --stream", "finished", "", 8000.0)
     assert (run.config["format"], run.config["block"]) == (format, 64)
     for name, expected_data in (("input", data), ("restored", out.tobytes())):
         assert signals[name].dtype == np.dtype(dtype)

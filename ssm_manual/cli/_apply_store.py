@@ -1,8 +1,11 @@
 """``ssm-manual apply --store``: what went in and what came out, as signals of a run."""
 
+import os
 import time
 
 import numpy as np
+
+from ssm_manual.cli import _store
 
 #: Samples that are gathered before they are stored: a commit each takes as long as a block of 64.
 SAMPLES = 1024
@@ -18,22 +21,19 @@ class Recorder:
     ----------
     path : str or None
         Of the store.
+    name : str
+        Of the run: the command, and what it works on.
     config : dict
         Of the run.
     """
 
-    def __init__(self, path, config):
+    def __init__(self, path, name, config):
         self.path, self._store, self._run = path, None, None
         self._gathered, self._count, self._last = {}, 0, time.monotonic()
         if path is not None:
-            from ssm_manual.store import Store, StoreError
-
+            self._store = _store.opened(path)
             try:
-                self._store = Store(path)
-            except StoreError as error:
-                raise ValueError(f"--store: {error}") from None
-            try:
-                self._run = self._store.start("apply", config)
+                self._run = self._store.start(name, config)
             except BaseException:
                 self._store.close()
                 raise
@@ -113,7 +113,7 @@ def recorder(args, model, source, rate):
     names = ("model", "file", "out", "block", "resample")
     config = {name: getattr(args, name) for name in names}
     config |= {"filter": repr(model), "delay": model.delay, "rate": rate}
-    record = Recorder(args.store, config)
+    record = Recorder(args.store, f"apply {os.path.basename(args.file)}", config)
     record.signal("input", dtype_of(source), source.channels, rate)
     record.signal("restored", model.dtype, source.channels, rate)
     return record

@@ -19,6 +19,12 @@ WARM_UP = 65536
 
 STDIN, STDOUT = 0, 1
 
+#: What is said of a .wav file on standard input; it might be samples after all, so it goes through.
+HEADER = (
+    "standard input begins with the header of a .wav file, which is taken for samples; "
+    "sox FILE.wav -t raw -e float -b 32 -L - writes samples alone"
+)
+
 #: How a stream ended whose output nobody reads any more.
 READER_LEFT = "reader left"
 
@@ -54,7 +60,7 @@ def run(args, trained, model, rate):
             "last input; filter a recording (without --stream), or train a model that looks only "
             "so far ahead by denoise --model deep --lookahead N"
         )
-    with _apply_store.Recorder(args.store, _config(args, model, rate)) as record:
+    with _apply_store.Recorder(args.store, "apply --stream", _config(args, model, rate)) as record:
         session = Session(args, trained, model, rate, record)
         session.compile()
         say(_stream_report.opening(session))
@@ -159,6 +165,8 @@ class Session:
         while not beyond and not self.error:
             raw = source.read(size)
             start = time.perf_counter()
+            if raw.startswith((b"RIFF", b"RF64")) and not self.taken:
+                say(HEADER)
             beyond = len(raw) % self.format.frame
             if len(raw) > beyond:
                 self._take(raw[: len(raw) - beyond], start)

@@ -97,7 +97,8 @@ def _draw_metric(ax, title, names, runs, metrics):
         ax.set_yscale("log")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="step", ylabel=_text(title))
-    if lines > 1 or any("not finite" in text for text in ax.get_legend_handles_labels()[1]):
+    # which run a line is of is said also where the others have none
+    if len(runs) > 1 or lines > 1 or any("not finite" in line.get_label() for line in ax.lines):
         ax.legend(frameon=False, fontsize="small")
 
 
@@ -114,7 +115,7 @@ def _draw_signals(ax, run, names, args, *, titled):
         )
     stop = min(length, start + count)
     # what others are drawn over comes first
-    order = sorted(names, key=lambda name: name not in ("noisy", "before"))
+    order = sorted(names, key=lambda name: name not in ("noisy", "before", "input"))
     traces = {}
     for name in order:
         channels = described[name].channels

@@ -2,7 +2,7 @@
 
 import contextlib
 
-__all__ = ["add_option", "recording"]
+__all__ = ["add_option", "opened", "recording"]
 
 
 def add_option(group, what):
@@ -12,6 +12,16 @@ def add_option(group, what):
         metavar="DB",
         help=f"keep {what} in a store of runs (made if there is none); see ssm-manual runs",
     )
+
+
+def opened(path):
+    """The store of ``--store``, made if there is none; an error names the option."""
+    from ssm_manual.store import Store, StoreError
+
+    try:
+        return Store(path)
+    except StoreError as error:
+        raise ValueError(f"--store: {error}") from None
 
 
 @contextlib.contextmanager
@@ -38,11 +48,5 @@ def recording(path, name, config, *, seed=None, tags=()):
     if path is None:
         yield None
         return
-    from ssm_manual.store import Store, StoreError
-
-    try:
-        store = Store(path)
-    except StoreError as error:
-        raise ValueError(f"--store: {error}") from None
-    with store, store.start(name, config, seed=seed, tags=tags) as run:
+    with opened(path) as store, store.start(name, config, seed=seed, tags=tags) as run:
         yield run

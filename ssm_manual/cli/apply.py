@@ -173,7 +173,7 @@ def run(args):
             )
         with _apply_store.recorder(args, model, source, rate) as record:
             result = _filter(trained, model, source, rate, args, record)
-            scores = {"clipped": result.written.clipped, "samples": source.length}
+            scores = {"samples": source.length, "clipped": result.written.clipped}
             record.finish(**scores, real_time_factor=result.real_time_factor)
         print(_apply_report.text(result))
         if args.json:

@@ -59,13 +59,13 @@ def add_parser(subparsers):
     one.add_argument("--json", metavar="FILE", help="write all about these runs")
 
     one = _action(actions, "show", _show, "all about one run")
-    one.add_argument("numbers", type=int, metavar="RUN", nargs=1)
+    _add_runs(one, nargs=1)
     one.add_argument("--json", metavar="FILE", help="write it, with every logged value")
 
     one = _action(
         actions, "compare", _compare, "in what runs differ, and what came out, side by side"
     )
-    one.add_argument("numbers", type=int, metavar="RUN", nargs="+")
+    _add_runs(one, nargs="+")
     one.add_argument("--json", metavar="FILE", help="write differences and values")
 
     one = _action(
@@ -76,7 +76,7 @@ def add_parser(subparsers):
         "Without --metric: what has 'loss' in its name, or else all. Without --signal: signals of "
         "a single run.",
     )
-    one.add_argument("numbers", type=int, metavar="RUN", nargs="+")
+    _add_runs(one, nargs="+")
     one.add_argument(
         "--metric", metavar="NAME", action="append", help="draw this one; may be given again"
     )
@@ -105,11 +105,11 @@ def add_parser(subparsers):
         "config.json, metrics.csv, signals as .npy and where possible .wav, checkpoints as "
         ".safetensors. The folder is there whole or not at all.",
     )
-    one.add_argument("numbers", type=int, metavar="RUN", nargs=1)
+    _add_runs(one, nargs=1)
     one.add_argument("folder", metavar="FOLDER", help="a new one")
 
     one = _action(actions, "delete", _delete, "forget runs; asks before it does")
-    one.add_argument("numbers", type=int, metavar="RUN", nargs="+")
+    _add_runs(one, nargs="+")
     one.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -119,6 +119,18 @@ def _action(actions, name, function, summary, more=""):
     parser.add_argument("store", metavar="DB", help="the file of the store")
     parser.set_defaults(run=function)
     return parser
+
+
+def _add_runs(parser, nargs):
+    parser.add_argument(
+        "numbers", type=_number, metavar="RUN", nargs=nargs, help='its number, as "list" shows it'
+    )
+
+
+def _number(text):
+    if not (text.isdecimal() and 1 <= int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f'{text!r} is no number of a run, as "list" shows them')
+    return int(text)
 
 
 def _moment(text):
@@ -135,6 +147,10 @@ def _opened(args, *, write=False):
 
     from ssm_manual.store import Store
 
+    if not os.path.lexists(args.store):
+        raise ValueError(
+            f"{args.store}: there is no such store; denoise, train and apply make one by --store"
+        )
     writable = os.access(args.store, os.W_OK) and os.access(
         os.path.dirname(os.path.realpath(args.store)), os.W_OK
     )
@@ -182,10 +198,8 @@ def _compare(args):
 
 
 def _plot(args):
-    _output.check_outputs({"DB": args.store})
-    if _output._same_file(args.out, args.store):
-        raise ValueError(f"--out is {args.out!r}, the file of DB; choose another name")
     _output.check_figure("--out", args.out)
+    _output.check_outputs({"DB": args.store}, out=args.out)
     for option, least in (("samples", 2), ("channel", 0), ("start", 0)):
         value = getattr(args, option)
         if value is not None and value < least:
