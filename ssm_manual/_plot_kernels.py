@@ -1,9 +1,49 @@
-"""The panels of `ssm_manual.plots.kernel_methods`."""
+"""The figure of all ways to make a kernel, and its panels; `ssm_manual.plots` gives it out.
+
+That module is imported when a figure is drawn, for it imports this one.
+"""
 
 import numpy as np
 
+__all__ = ["kernel_methods"]
+
 #: Distance of two names at the end of their lines, as a share of the axis.
 NAME = 0.075
+
+
+def kernel_methods(found):
+    """Time and error of all methods of `ssm_manual.ops.kernels`, in both precisions.
+
+    Parameters
+    ----------
+    found : ssm_manual.tasks.kernel_survey.Survey
+        What was measured.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from ssm_manual import plots
+
+    looks = {"fill": {"color": plots.COLOURS["grey"], "label": "writing the array"}}
+    names = ("anchored", "recursive", "log_parallel", "log", "naive", "hybrid")
+    colours = ("vermilion", "blue", "green", "purple", "orange", "black")
+    for name, colour in zip(names, colours):
+        looks[name] = {"color": plots.COLOURS[colour], "label": name, "linewidth": 1.3}
+    # the fast and precise one, and the slow and imprecise; the former is seen beneath others too
+    looks["anchored"]["linewidth"], looks["log"]["linewidth"] = 4.0, 2.6
+    looks["hybrid"] |= {"linestyle": (0, (2, 2)), "linewidth": 1.0}
+    figure = plots.figure(12.5, 7.0)
+    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    figure.suptitle(
+        "Every way to make K_t = C A_bar^t B_bar: lower is better"
+        f" ({threads} for log_parallel and hybrid)"
+    )
+    axes = figure.subplots(len(found.seconds), 2)
+    for (left, right), dtype in zip(axes, found.seconds):
+        seconds(plots._axes(left), found, dtype, looks)
+        errors(plots._axes(right), found, dtype, looks)
+    return figure
 
 
 def seconds(ax, found, dtype, looks):

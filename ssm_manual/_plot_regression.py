@@ -1,14 +1,59 @@
-"""The panels of `ssm_manual.plots.regression`."""
+"""The figure of a linear regression, and its panels; `ssm_manual.plots` gives it out.
+
+That module is imported when a figure is drawn, for it imports this one.
+"""
 
 import numpy as np
 from matplotlib import patheffects
 
 from ssm_manual._plot_text import plain
-from ssm_manual.models._frame import frame_of
+
+__all__ = ["regression"]
+
+
+def regression(table, history, learnt, closed, *, standardise=False):
+    """A linear regression: its path on the loss surface, or its coefficients, and its losses.
+
+    With one or two features the path is drawn, in the coordinates of the descent; with two the
+    surface is cut at the learnt bias. With more, the coefficients stand beside those of least
+    squares.
+
+    Parameters
+    ----------
+    table : ssm_manual.tasks.tables.Table
+        What it was trained on.
+    history : ssm_manual.training.regression.RegressionHistory
+        The run; with its path, if there are one or two features.
+    learnt, closed : ssm_manual.models.LinearRegression
+        The model after training, and that of least squares.
+    standardise : bool
+        Whether the descent was in standardised features.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from ssm_manual import plots
+
+    few = len(table.features) <= 2
+    if few and history.path is None:
+        raise ValueError("history has no path; fit with path=True, or draw more than two features")
+    figure = plots.figure(10.5, max(4.2, 1.5 + 0.25 * len(table.features)))
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    for ax in (plots._axes(left), plots._axes(right)):
+        ax.tick_params(labelsize="small")
+    if few:
+        path(left, table, history, closed, plots.COLOURS, standardise)
+    else:
+        coefficients(left, table, history, learnt, closed, plots.COLOURS, standardise)
+    losses(right, table, history, closed, plots.COLOURS)
+    return figure
 
 
 def coordinates(table, params, standardise):
     """Rows (weights, bias) in the coordinates of the descent, and the features there."""
+    from ssm_manual.models._frame import frame_of  # late: it loads the compiler
+
     frame = frame_of(table.X, standardise)
     rows = np.atleast_2d(np.asarray(params, float))
     if not standardise:
@@ -72,6 +117,8 @@ def _label(ax, rows, marks, reach):
 
 def coefficients(ax, table, history, learnt, closed, colours, standardise):
     """Weights times the deviation of their feature: learnt beside least squares."""
+    from ssm_manual.models._frame import frame_of  # late: it loads the compiler
+
     deviation = frame_of(table.X, True).deviation
     place = np.arange(len(table.features))[::-1]
     pairs = (("learnt", learnt, "o", "vermilion"), ("least squares", closed, "x", "black"))

@@ -29,7 +29,9 @@ from ssm_manual._plot_inside import (
     layer_kernels,
     layer_poles,
 )
+from ssm_manual._plot_kernels import kernel_methods
 from ssm_manual._plot_recordings import applied, denoising
+from ssm_manual._plot_regression import regression
 from ssm_manual._plot_tasks import (
     MODEL_COLOURS,
     gradient_reach,
@@ -295,8 +297,8 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
     Parameters
     ----------
     traces : dict
-        ``{label: (length,) array}``, all of one length; ``"noisy"`` and ``"before"`` are drawn
-        faintly, ``"clean"`` in black.
+        ``{label: (length,) array}``, all of one length; ``"noisy"``, ``"before"`` and ``"input"``
+        are drawn faintly, ``"clean"`` in black.
     rate : float or None
         Samples per second; None labels the axis in samples.
     ax : matplotlib.axes.Axes or None
@@ -317,6 +319,7 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
         "clean": {"color": COLOURS["black"], "linewidth": 1.0},
         "restored": {"color": COLOURS["vermilion"], "linewidth": 1.3},
         "before": {"color": COLOURS["sky"], "linewidth": 0.8},
+        "input": {"color": COLOURS["sky"], "linewidth": 0.8},
         "after": {"color": COLOURS["vermilion"], "linewidth": 1.2},
     }
     length = None
@@ -331,77 +334,3 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
     place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
     ax.legend(frameon=False, ncols=max(1, len(traces)), fontsize="small", **place)
     return ax
-
-
-def regression(table, history, learnt, closed, *, standardise=False):
-    """A linear regression: its path on the loss surface, or its coefficients, and its losses.
-
-    With one or two features the path is drawn, in the coordinates of the descent; with two the
-    surface is cut at the learnt bias. With more, the coefficients stand beside those of least
-    squares.
-
-    Parameters
-    ----------
-    table : ssm_manual.tasks.tables.Table
-        What it was trained on.
-    history : ssm_manual.training.regression.RegressionHistory
-        The run; with its path, if there are one or two features.
-    learnt, closed : ssm_manual.models.LinearRegression
-        The model after training, and that of least squares.
-    standardise : bool
-        Whether the descent was in standardised features.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from ssm_manual import _plot_regression as panels
-
-    few = len(table.features) <= 2
-    if few and history.path is None:
-        raise ValueError("history has no path; fit with path=True, or draw more than two features")
-    figure_ = figure(10.5, max(4.2, 1.5 + 0.25 * len(table.features)))
-    left, right = figure_.subplots(1, 2, width_ratios=(1.35, 1))
-    for ax in (_axes(left), _axes(right)):
-        ax.tick_params(labelsize="small")
-    if few:
-        panels.path(left, table, history, closed, COLOURS, standardise)
-    else:
-        panels.coefficients(left, table, history, learnt, closed, COLOURS, standardise)
-    panels.losses(right, table, history, closed, COLOURS)
-    return figure_
-
-
-def kernel_methods(found):
-    """Time and error of all methods of `ssm_manual.ops.kernels`, in both precisions.
-
-    Parameters
-    ----------
-    found : ssm_manual.tasks.kernel_survey.Survey
-        What was measured.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from ssm_manual import _plot_kernels as panels
-
-    looks = {"fill": {"color": COLOURS["grey"], "label": "writing the array"}}
-    names = ("anchored", "recursive", "log_parallel", "log", "naive", "hybrid")
-    colours = ("vermilion", "blue", "green", "purple", "orange", "black")
-    for name, colour in zip(names, colours):
-        looks[name] = {"color": COLOURS[colour], "label": name, "linewidth": 1.3}
-    # the fast and precise one, and the slow and imprecise; the former is seen beneath others too
-    looks["anchored"]["linewidth"], looks["log"]["linewidth"] = 4.0, 2.6
-    looks["hybrid"] |= {"linestyle": (0, (2, 2)), "linewidth": 1.0}
-    figure_ = figure(12.5, 7.0)
-    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
-    figure_.suptitle(
-        "Every way to make K_t = C A_bar^t B_bar: lower is better"
-        f" ({threads} for log_parallel and hybrid)"
-    )
-    axes = figure_.subplots(len(found.seconds), 2)
-    for (left, right), dtype in zip(axes, found.seconds):
-        panels.seconds(_axes(left), found, dtype, looks)
-        panels.errors(_axes(right), found, dtype, looks)
-    return figure_
