@@ -105,13 +105,13 @@ def replacement(path):
     try:
         yield temporary
         os.chmod(temporary, _permissions(path))  # mkstemp's files are private
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    _flush(folder)
+    flush(folder)
 
 
 def write_atomically(path, write):
@@ -128,12 +128,17 @@ def _permissions(path):
     try:
         return stat.S_IMODE(os.stat(path).st_mode)
     except FileNotFoundError:
-        umask = os.umask(0)
-        os.umask(umask)
-        return 0o666 & ~umask
+        return 0o666 & ~umask()
 
 
-def _flush(path):
+def umask():
+    """What new files are not permitted; the system tells it only to those who set it."""
+    found = os.umask(0)
+    os.umask(found)
+    return found
+
+
+def flush(path):
     """Have the system put a file, or a folder's list of names, on the disk."""
     try:
         handle = os.open(path, os.O_RDONLY)

@@ -1,5 +1,8 @@
 """Checkpoints: the bytes of files, in rows that SQLite can hold whatever the size of the file."""
 
+import os
+import tempfile
+
 from ssm_manual.store import _schema
 from ssm_manual.store.errors import StoreError
 
@@ -11,6 +14,32 @@ def names(database, run):
     """Names of a run's checkpoints, in order."""
     rows = database.execute("SELECT name FROM checkpoint WHERE run = ? ORDER BY id", (run,))
     return [row[0] for row in rows]
+
+
+def save(database, run, name, model, metadata):
+    """Enter a model, by way of the file that `checkpoint.save` writes."""
+    from ssm_manual import checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.safetensors")
+        checkpoint.save(path, model, metadata=metadata)
+        with open(path, "rb") as file, database.transaction():
+            write(database, run, name, file)
+
+
+def load(database, run, name, expected):
+    """The model that `save` entered; an error names its place in the store, not the file's."""
+    from ssm_manual import checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.safetensors")
+        with open(path, "wb") as file:
+            read(database, run, name, file)
+        try:
+            return checkpoint.load(path, expected=expected)
+        except checkpoint.CheckpointError as error:
+            where = f"{database.path}, checkpoint {name!r} of run {run}"
+            raise checkpoint.CheckpointError(str(error).replace(path, where)) from None
 
 
 def write(database, run, name, file):

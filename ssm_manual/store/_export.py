@@ -34,14 +34,14 @@ def export(run, folder):
     try:
         _fill(run, temporary)
         for name in os.listdir(temporary):
-            _files._flush(os.path.join(temporary, name))
-        os.chmod(temporary, 0o777 & ~_umask())  # mkdtemp's folders are private
-        _files._flush(temporary)
+            _files.flush(os.path.join(temporary, name))
+        os.chmod(temporary, 0o777 & ~_files.umask())  # mkdtemp's folders are private
+        _files.flush(temporary)
         os.rename(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _files._flush(parent)
+    _files.flush(parent)
 
 
 def _fill(run, folder):
@@ -136,9 +136,3 @@ class _Names:
             found = f"{stem}-{number}{suffix}"
         self._taken.add(found.casefold())
         return found
-
-
-def _umask():
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

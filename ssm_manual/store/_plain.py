@@ -94,9 +94,9 @@ def number(name, value):
 
 def known(argument, value, names):
     """Raise `ValueError` unless ``value`` is one of the names that there are."""
-    if value not in names if isinstance(value, str) else True:
-        known = ", ".join(map(repr, names)) or "there is none"
-        raise ValueError(f"{argument} is {_validate.show(value)}; it must be one of: {known}")
+    if not isinstance(value, str) or value not in names:
+        listed = ", ".join(map(repr, names)) or "there is none"
+        raise ValueError(f"{argument} is {_validate.show(value)}; it must be one of: {listed}")
 
 
 def words(error):

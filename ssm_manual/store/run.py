@@ -1,8 +1,6 @@
 """One run of a store: what it was told, what it has measured, what has come out of it."""
 
 import contextlib
-import os
-import tempfile
 import time
 
 from ssm_manual.store import _checkpoints, _owner, _plain
@@ -172,13 +170,7 @@ class Run:
         """
         name = _plain.name("name", name)
         self.check_writable()
-        from ssm_manual import checkpoint
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "model.safetensors")
-            checkpoint.save(path, model, metadata=metadata)
-            with open(path, "rb") as file, self.database.transaction():
-                _checkpoints.write(self.database, self.id, name, file)
+        _checkpoints.save(self.database, self.id, name, model, metadata)
 
     def finish(self, /, **scores):
         """The run has ended well.
@@ -327,17 +319,8 @@ class Run:
         CheckpointError
             If it is not sound, or holds another class.
         """
-        from ssm_manual import checkpoint
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "model.safetensors")
-            with open(path, "wb") as file:
-                self.write_checkpoint(name, file)
-            try:
-                return checkpoint.load(path, expected=expected)
-            except checkpoint.CheckpointError as error:
-                where = f"{self.database.path}, checkpoint {name!r} of run {self.id}"
-                raise checkpoint.CheckpointError(str(error).replace(path, where)) from None
+        _plain.known("name", name, self.checkpoints)
+        return _checkpoints.load(self.database, self.id, name, expected)
 
     def write_checkpoint(self, name, file):
         """Write a checkpoint's bytes, those of a ``.safetensors`` file.
