@@ -1,9 +1,27 @@
-"""A dense layer in other forms: sample by sample, as arrays, from a file."""
+"""A dense layer in other forms: as text, sample by sample, as arrays, from a file."""
 
 import numpy as np
 
 from ssm_manual import _validate
 from ssm_manual.layers import _dense_system
+
+
+def text(layer):
+    """`DenseSSM.__repr__`."""
+    trained = "A trained" if "A" in layer.params else "A fixed"
+    left_out = [f"no {name}" for name in ("D", "bias") if name not in layer.params]
+    added = ["initial state"] if "x0" in layer.params else []
+    parts = [
+        f"{layer.states} states",
+        f"{layer.inputs} inputs",
+        f"{layer.outputs} outputs",
+        "discrete" if layer.discretisation == "none" else layer.discretisation,
+        trained,
+        *left_out,
+        *added,
+        str(layer.dtype),
+    ]
+    return f"DenseSSM({', '.join(parts)})"
 
 
 def step(layer, u_t, state):

@@ -135,20 +135,7 @@ class DenseSSM:
     # -------------------------------------------------------------------------------- what it is
 
     def __repr__(self):
-        trained = "A trained" if "A" in self.params else "A fixed"
-        left_out = [f"no {name}" for name in ("D", "bias") if name not in self.params]
-        added = ["initial state"] if "x0" in self.params else []
-        parts = [
-            f"{self.states} states",
-            f"{self.inputs} inputs",
-            f"{self.outputs} outputs",
-            "discrete" if self.discretisation == "none" else self.discretisation,
-            trained,
-            *left_out,
-            *added,
-            str(self.dtype),
-        ]
-        return f"DenseSSM({', '.join(parts)})"
+        return _dense_forms.text(self)
 
     @property
     def states(self):

@@ -51,7 +51,7 @@ def clip_elementwise(grads, limit):
             raise ValueError(f"grads[{name!r}] is read-only; it must be writeable")
     count = 0
     for g in grads.values():
-        for part in (g.real, g.imag) if g.dtype.kind == "c" else (g,):
+        for part in _parts(g):
             count += int(np.count_nonzero(np.abs(part) > limit))
             np.clip(part, -limit, limit, out=part)
     return count
