@@ -5,12 +5,28 @@ can befall an argument of each kind. `EXCLUDED` says why a public name, or all t
 has no row. `test_coverage.py` sees to it that a new public name gets one or the other.
 """
 
-from fuzz import rows_layers, rows_models, rows_ops, rows_training
+from fuzz import (
+    rows_figures,
+    rows_hippo,
+    rows_layers,
+    rows_models,
+    rows_ops,
+    rows_tasks,
+    rows_training,
+)
 from fuzz.hazards import HAZARDS
 
 __all__ = ["EXCLUDED", "HAZARDS", "ROWS"]
 
-ROWS = [*rows_ops.ROWS, *rows_layers.ROWS, *rows_models.ROWS, *rows_training.ROWS]
+ROWS = [
+    *rows_ops.ROWS,
+    *rows_layers.ROWS,
+    *rows_models.ROWS,
+    *rows_hippo.ROWS,
+    *rows_training.ROWS,
+    *rows_tasks.ROWS,
+    *rows_figures.ROWS,
+]
 
 _FILES = "reads or writes files: coverage_files.py"
 _RESULT = "a plain record of results, or an error that the package itself makes"

@@ -1,4 +1,4 @@
-"""One case: a valid call, changed by hazards, made, and judged by the rule of `hazards`.
+"""One case: a valid call, changed by hazards, made, and judged by the rule of `hazard`.
 
 A case that breaks the rule raises `Fault`, whose text says what was called and what went wrong.
 """
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fuzz.hazards import ARRAYS, EITHER, HAZARDS, REFUSED, SAME, NotApplicable
+from fuzz.hazard import ARRAYS, EITHER, REFUSED, SAME, NotApplicable
+from fuzz.hazards import HAZARDS
 from ssm_manual._validate import NonFiniteError
 from ssm_manual.training import DivergenceError
 

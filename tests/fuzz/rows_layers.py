@@ -6,9 +6,9 @@ import inspect
 import numpy as np
 from conftest import cast, complex_normal
 
+from fuzz.draws import cotangents
 from fuzz.engine import Row
-from fuzz.hazards import EITHER, REFUSED
-from fuzz.rows_ops import cotangents
+from fuzz.hazard import EITHER, REFUSED
 from ssm_manual import layers
 
 #: (batch, L)

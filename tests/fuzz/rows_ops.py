@@ -5,14 +5,12 @@ import inspect
 import sys
 
 import numpy as np
-from conftest import cast, complex_normal
 
+from fuzz import draws
+from fuzz.draws import cast_floats, cotangents
 from fuzz.engine import Fault, Row, compare
-from fuzz.hazards import EITHER
-from ssm_manual.ops import PAIRS, kernels
-
-#: (batch, H, N, L): one and zero samples, odd and prime numbers, beyond a block of 64.
-SIZES = ((1, 1, 1, 1), (2, 1, 3, 5), (1, 2, 4, 17), (3, 2, 1, 64), (1, 1, 2, 65), (2, 3, 2, 0))
+from fuzz.hazard import EITHER
+from ssm_manual.ops import PAIRS
 
 COMPLEX_U = "complex where real=False"
 EITHER_FIELD = {f"{name} dtype: complex": (EITHER, COMPLEX_U) for name in ("u", "D")}
@@ -22,225 +20,9 @@ DENSE = "A_bar:array B_bar:array C:array D:array? u:array x0:array?"
 
 #: What may come out of finite numbers, by the documentation of the op; see docs/numbers.md.
 RANGE = "docs/limits.md: numbers that leave the range of the format"
-
-
-def draw_poles(rng, *shape):
-    """Discrete poles that last for some samples."""
-    return rng.uniform(0.5, 0.999, shape) * np.exp(2j * np.pi * rng.random(shape))
-
-
-class Maker:
-    """Valid arguments of one call, drawn when asked for by name."""
-
-    def __init__(self, rng, sizes=SIZES):
-        self.rng = rng
-        self.batch, self.H, self.N, self.L = sizes[rng.integers(len(sizes))]
-        self.rank = int(rng.integers(1, 3))
-        self.p, self.m = (int(n) for n in rng.integers(1, 3, 2))
-        self.real = bool(rng.integers(2))
-
-    def complex(self, *shape):
-        return complex_normal(self.rng, *shape)
-
-    def normal(self, *shape):
-        return self.rng.standard_normal(shape)
-
-    def choice(self, *values):
-        return values[self.rng.integers(len(values))]
-
-    def maybe(self, value):
-        return value if self.rng.random() < 0.7 else None
-
-
-def _operator(m):
-    H, N = m.H, m.N
-    pole = draw_poles(m.rng, *m.choice((H, N), (1, N), (N,)))
-    return {
-        "A_bar": pole,
-        "B_bar": m.complex(H, N),
-        "C": m.complex(H, N),
-        "D": m.maybe(m.normal(H)),
-        "u": m.normal(m.batch, H, m.L),
-        "x0": m.maybe(m.complex(m.batch, H, N)),
-        "real": m.real,
-    }
-
-
-def _exponent(m):
-    given = _operator(m)
-    return {"dtA": np.log(given.pop("A_bar")), **given}
-
-
-def _dense(m):
-    H, N = m.H, m.N
-    draw = m.normal if m.real else m.complex
-    A = draw(H, N, N)
-    A *= 0.9 / np.max(np.abs(np.linalg.eigvals(A)), axis=-1)[:, None, None]
-    return {
-        "A_bar": A,
-        "length": m.choice(0, 1, 2, 17, 40),
-        "B_bar": draw(H, N, m.p),
-        "C": draw(H, m.m, N),
-        "D": m.maybe(draw(H, m.m, m.p)),
-        "u": draw(m.batch, H, m.p, m.L),
-        "x0": m.maybe(draw(m.batch, H, N)),
-    }
-
-
-def _dplr(m):
-    H, N, rank = m.H, m.N, m.rank
-    return {
-        "Lambda": -m.rng.uniform(0.5, 2, (H, N)) + 4j * m.normal(H, N),
-        "P": 0.3 * m.complex(H, rank, N),
-        "Q": 0.3 * m.complex(H, rank, N),
-        "B": m.complex(H, N),
-        "C": m.complex(H, N),
-        "D": m.maybe(m.normal(H)),
-        "dt": m.rng.uniform(0.05, 0.3, H),
-        "u": m.normal(m.batch, H, m.L),
-        "x0": m.maybe(m.complex(m.batch, H, N)),
-        "length": m.choice(1, 2, 5, 17),
-        "real": m.real,
-    }
-
-
-def _dplr_bar(m):
-    given = _dplr(m)
-    return {
-        "Lambda_bar": draw_poles(m.rng, m.H, m.N),
-        "P_bar": given["P"] * 0.3,
-        "Q_bar": given["Q"] * 0.3,
-        "B_bar": given["B"],
-        **{name: given[name] for name in ("C", "D", "u", "x0", "real")},
-    }
-
-
-def _kernel(m):
-    given = _operator(m)
-    A = given["A_bar"]
-    return {
-        "A_bar": A,
-        "dtA": np.log(A),
-        "B_bar": given["B_bar"],
-        "C": given["C"],
-        "length": m.choice(0, 1, 2, 17, 40),
-        "real": m.real,
-        "method": m.choice(*kernels.METHODS),
-        "cutoff": m.choice(0.0, 0.0, 1e-3),
-    }
-
-
-def _continuous(m):
-    return {
-        "A": -m.rng.uniform(0.5, 2, (m.H, m.N)) + 3j * m.normal(m.H, m.N),
-        "B": m.complex(m.H, m.N),
-        "dt": m.choice(np.array(0.1), m.rng.uniform(0.01, 0.1, (m.H, 1))),
-    }
-
-
-def _dense_continuous(m):
-    draw = m.normal if m.real else m.complex
-    A = draw(m.H, m.N, m.N) - 3 * np.eye(m.N)
-    return {"A": A, "B": draw(m.H, m.N, m.p), "dt": m.rng.uniform(0.01, 0.1, m.H)}
-
-
-def _features(m):
-    axis = m.choice(-1, -2)
-    shape = (m.batch, m.L, 2 * m.H) if axis == -1 else (m.batch, 2 * m.H, m.L)
-    return {
-        "x": m.normal(*shape),
-        "weight": m.normal(4, 2 * m.H),
-        "bias": m.maybe(m.normal(4)),
-        "scale": m.normal(2 * m.H),
-        "shift": m.normal(2 * m.H),
-        "axis": axis,
-        "eps": m.choice(1e-5, 1e-3),
-        "rate": m.choice(0.1, 0.5),
-        "seed": m.maybe(int(m.rng.integers(2**40))),
-        "tied": m.real,
-    }
-
-
-def _recurrent(gates):
-    def make(m):
-        I, H = m.p, m.N
-        lengths = m.rng.integers(0, m.L + 1, m.batch)
-        return {
-            "x": m.normal(m.batch, I, m.L),
-            "h0": m.maybe(m.normal(m.batch, H)),
-            "c0": m.maybe(m.normal(m.batch, H)),
-            "W_in": 0.5 * m.normal(gates * H, I),
-            "W_h": 0.5 * m.normal(gates * H, H),
-            "bias": m.maybe(m.normal(gates * H)),
-            "nonlinearity": "tanh",
-            "lengths": m.maybe(lengths),
-        }
-
-    return make
-
-
-def _pooled(m):
-    L = max(m.L, 1)
-    x = m.normal(m.batch, m.H, L)
-    lengths = m.maybe(m.rng.integers(1, L + 1, m.batch))
-    return {"x": x, "method": m.choice("mean", "last"), "lengths": lengths}
-
-
-def _classes(m):
-    L = max(m.L, 1)
-    axis = m.choice(-1, 1)
-    shape = (m.batch, L, 4) if axis == -1 else (m.batch, 4, L)
-    return {
-        "logits": m.normal(*shape),
-        "labels": m.rng.integers(0, 4, (m.batch, L)),
-        "axis": axis,
-        "weights": m.maybe(m.rng.uniform(0.1, 1, (m.batch, L))),
-    }
-
-
-def _pair_of(first, second):
-    def make(m):
-        shape = (m.batch, m.H, max(m.L, 1))
-        return {
-            first: m.normal(*shape),
-            second: m.rng.uniform(0.1, 0.9, shape),
-            "weights": m.maybe(m.rng.uniform(0.1, 1, shape)),
-        }
-
-    return make
-
-
-def _rows_by_number(m):
-    return {
-        "ids": m.rng.integers(0, 5, (m.batch, m.L)),
-        "table": m.normal(5, m.H),
-        "axis": m.choice(-1, -2),
-    }
-
-
-def _places(m):
-    start = m.choice(0, 3)
-    return {
-        "x": m.normal(m.batch, m.H, m.L),
-        "table": m.normal(m.H, m.L + start + 2),
-        "start": start,
-    }
-
-
-def _convolution(m):
-    u = m.normal(m.batch, m.H, m.L)
-    shape = (m.choice(1, 5, 130),)
-    shape = m.choice(shape, (m.H, *shape))
-    return {
-        "u": u,
-        "K": m.normal(*shape) if m.real else m.complex(*shape),
-        "method": m.choice("auto", "direct", "fft"),
-    }
-
-
 LOW_RANK = "Lambda:cpole P:array Q:array"
 NORM = "x:real scale:real shift:real axis:choice eps:number"
-POINT = ("x:real", _features)
+POINT = ("x:real", draws.features)
 DROP = "x:real rate:number seed:int? tied:flag"
 RECURRENT = "W_in:real W_h:real bias:real? lengths:ids?"
 
@@ -252,69 +34,69 @@ OPS = {
     "gelu": POINT,
     "binary_cross_entropy": (
         "logits:real targets:real weights:real?",
-        _pair_of("logits", "targets"),
+        draws.pair_of("logits", "targets"),
     ),
-    "truncate": (f"{LOW_RANK} C:array dt:real length:length real:flag", _dplr),
-    "cauchy": (f"{LOW_RANK} B:array C:array dt:real length:length real:flag", _dplr),
-    "causal": ("u:array K:array method:choice", _convolution),
-    "vandermonde": ("A_bar:pole B_bar:array C:array length:length real:flag", _kernel),
+    "truncate": (f"{LOW_RANK} C:array dt:real length:length real:flag", draws.dplr),
+    "cauchy": (f"{LOW_RANK} B:array C:array dt:real length:length real:flag", draws.dplr),
+    "causal": ("u:array K:array method:choice", draws.convolution),
+    "vandermonde": ("A_bar:pole B_bar:array C:array length:length real:flag", draws.kernel),
     "vandermonde_from_exponent": (
         "dtA:cpole B_bar:array C:array length:length real:flag",
-        _kernel,
+        draws.kernel,
     ),
-    "chunked": (f"{OPERATOR} real:flag chunk:int?", _operator),
+    "chunked": (f"{OPERATOR} real:flag chunk:int?", draws.operator),
     "chunked_from_exponent": (
         OPERATOR.replace("A_bar:pole", "dtA:cpole") + " real:flag chunk:int?",
-        _exponent,
+        draws.exponent,
     ),
     "kernel": (
         "A_bar:pole B_bar:array C:array length:length method:choice cutoff:number",
-        _kernel,
+        draws.kernel,
     ),
-    "terminal_state": ("A_bar:pole B_bar:array u:array x0:array?", _operator),
-    "convolve": (f"{OPERATOR} real:flag", _operator),
-    "dense_chunked": (f"{DENSE} chunk:int?", _dense),
-    "dense_kernel": ("A_bar:array B_bar:array C:array length:length", _dense),
-    "dense_terminal_state": ("A_bar:array B_bar:array u:array x0:array?", _dense),
-    "dense_convolve": (DENSE, _dense),
-    "dense_tustin": ("A:array B:array dt:real", _dense_continuous),
-    "dense_zoh": ("A:array B:array dt:real", _dense_continuous),
-    "dense_scan": (DENSE, _dense),
-    "dense_apply": (f"{DENSE} view:choice", _dense),
-    "tustin": ("A:cpole B:array dt:real input_scale:choice", _continuous),
-    "tustin_sqrt_dt": ("A:cpole B:array dt:real input_scale:choice", _continuous),
-    "zoh": ("A:cpole B:array dt:real", _continuous),
+    "terminal_state": ("A_bar:pole B_bar:array u:array x0:array?", draws.operator),
+    "convolve": (f"{OPERATOR} real:flag", draws.operator),
+    "dense_chunked": (f"{DENSE} chunk:int?", draws.dense),
+    "dense_kernel": ("A_bar:array B_bar:array C:array length:length", draws.dense),
+    "dense_terminal_state": ("A_bar:array B_bar:array u:array x0:array?", draws.dense),
+    "dense_convolve": (DENSE, draws.dense),
+    "dense_tustin": ("A:array B:array dt:real", draws.dense_continuous),
+    "dense_zoh": ("A:array B:array dt:real", draws.dense_continuous),
+    "dense_scan": (DENSE, draws.dense),
+    "dense_apply": (f"{DENSE} view:choice", draws.dense),
+    "tustin": ("A:cpole B:array dt:real input_scale:choice", draws.continuous),
+    "tustin_sqrt_dt": ("A:cpole B:array dt:real input_scale:choice", draws.continuous),
+    "zoh": ("A:cpole B:array dt:real", draws.continuous),
     "dplr_dense": (
         "Lambda_bar:pole P_bar:array Q_bar:array B_bar:array C:array D:real? real:flag",
-        _dplr_bar,
+        draws.dplr_bar,
     ),
     "dplr_scan": (
         "Lambda_bar:pole P_bar:array Q_bar:array B_bar:array C:array D:real? u:real x0:array? "
         "real:flag",
-        _dplr_bar,
+        draws.dplr_bar,
     ),
-    "tustin_dplr": (f"{LOW_RANK} B:array dt:real real:flag", _dplr),
+    "tustin_dplr": (f"{LOW_RANK} B:array dt:real real:flag", draws.dplr),
     "dplr": (
         f"{LOW_RANK} B:array C:array D:real? dt:real u:real x0:array? view:choice real:flag",
-        _dplr,
+        draws.dplr,
     ),
-    "dropout": (DROP, _features),
-    "gelu_dropout": (DROP, _features),
-    "embedding": ("ids:ids table:real axis:choice", _rows_by_number),
-    "positions": ("x:real table:real start:int", _places),
-    "glu": ("x:real axis:choice", _features),
-    "layer_norm": (NORM, _features),
-    "rms_norm": (NORM.replace(" shift:real", ""), _features),
-    "linear": ("x:real weight:real bias:real? axis:choice", _features),
-    "linear_glu": ("x:real weight:real bias:real? axis:choice", _features),
-    "half_mse": ("prediction:array target:array", _pair_of("prediction", "target")),
-    "mse": ("prediction:array target:array", _pair_of("prediction", "target")),
-    "lstm": (f"x:real h0:real? c0:real? {RECURRENT}", _recurrent(4)),
-    "pool": ("x:real method:choice lengths:ids?", _pooled),
-    "rnn": (f"x:real h0:real? {RECURRENT} nonlinearity:choice", _recurrent(1)),
-    "scan": (f"{OPERATOR} real:flag horizon:int?", _operator),
-    "softmax_cross_entropy": ("logits:real labels:ids axis:choice weights:real?", _classes),
-    "apply": (f"{OPERATOR} view:choice real:flag", _operator),
+    "dropout": (DROP, draws.features),
+    "gelu_dropout": (DROP, draws.features),
+    "embedding": ("ids:ids table:real axis:choice", draws.rows_by_number),
+    "positions": ("x:real table:real start:int", draws.places),
+    "glu": ("x:real axis:choice", draws.features),
+    "layer_norm": (NORM, draws.features),
+    "rms_norm": (NORM.replace(" shift:real", ""), draws.features),
+    "linear": ("x:real weight:real bias:real? axis:choice", draws.features),
+    "linear_glu": ("x:real weight:real bias:real? axis:choice", draws.features),
+    "half_mse": ("prediction:array target:array", draws.pair_of("prediction", "target")),
+    "mse": ("prediction:array target:array", draws.pair_of("prediction", "target")),
+    "lstm": (f"x:real h0:real? c0:real? {RECURRENT}", draws.recurrent(4)),
+    "pool": ("x:real method:choice lengths:ids?", draws.pooled),
+    "rnn": (f"x:real h0:real? {RECURRENT} nonlinearity:choice", draws.recurrent(1)),
+    "scan": (f"{OPERATOR} real:flag horizon:int?", draws.operator),
+    "softmax_cross_entropy": ("logits:real labels:ids axis:choice weights:real?", draws.classes),
+    "apply": (f"{OPERATOR} view:choice real:flag", draws.operator),
 }
 
 #: Options that are not drawn with the arguments.
@@ -341,34 +123,18 @@ OUTPUTS = {"dplr_dense": 4, "tustin_dplr": 4, "lstm": 3} | dict.fromkeys(
 )
 
 
-def _cast(value, dtype):
-    floats = isinstance(value, np.ndarray) and value.dtype.kind in "fc"
-    return cast(value, dtype) if floats else value
-
-
 def _maker(name, words, draw):
     names = [word.split(":")[0] for word in words.split()]
     chosen = CHOSEN.get(name)
 
     def make(rng, dtype):
-        m = Maker(rng)
+        m = draws.Maker(rng)
         given = draw(m)
         if chosen:
             given[chosen[0]] = m.choice(*chosen[1])
-        return {n: _cast(given[n], dtype) for n in names}
+        return {n: cast_floats(given[n], dtype) for n in names}
 
     return make
-
-
-def cotangents(out, seed=0):
-    """Random cotangents of an output, an array or a tuple of them."""
-    if isinstance(out, tuple):
-        return tuple(cotangents(o, seed + i) for i, o in enumerate(out))
-    if out is None:
-        return None
-    out, rng = np.asarray(out), np.random.default_rng(seed)
-    draw = complex_normal(rng, *out.shape) if out.dtype.kind == "c" else rng.normal(size=out.shape)
-    return np.asarray(draw, out.dtype)
 
 
 def _split(pair, given):
@@ -411,7 +177,9 @@ def _agrees(pair):
             for n, v in options.items()
             if n in slow_takes or "options" in slow_takes
         }
-        double = tuple(np.asarray(_cast(np.asarray(a), np.float64)) if _is(a) else a for a in args)
+        double = tuple(
+            np.asarray(cast_floats(np.asarray(a), np.float64)) if _is(a) else a for a in args
+        )
         if pair.name not in _NO_REFERENCE:
             compare(out, pair.reference(*double, **slow), rtol, "the reference")
         if not single and options.get("horizon") is None:
