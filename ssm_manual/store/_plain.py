@@ -27,9 +27,13 @@ def name(argument, value):
 
 def tags(value):
     """Tags in order, each once."""
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+    try:
+        found = None if isinstance(value, (str, bytes)) else list(value)
+    except TypeError:
+        found = None
+    if found is None:
         raise ValueError(f"tags is {_validate.show(value)}; it must be a list of texts")
-    return sorted({name("a tag", tag) for tag in value})
+    return sorted({name(f"tags[{i}]", tag) for i, tag in enumerate(found)})
 
 
 def dumps(argument, value):

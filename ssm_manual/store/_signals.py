@@ -106,7 +106,14 @@ class Signals:
                 "(channels, n)"
             )
         channels = block.shape[0] if block.ndim == 2 else None
-        return self.declare(name, block.dtype.newbyteorder("="), None, channels)
+        most = _chunks.MOST_CHANNELS
+        if channels is not None and not 1 <= channels <= most:
+            raise ValueError(f"block has {channels} channels; it must have 1 to {most}")
+        dtype = block.dtype.newbyteorder("=")
+        if dtype.name not in _chunks.DTYPES:
+            allowed = ", ".join(_chunks.DTYPES)
+            raise ValueError(f"block has dtype {dtype.name}; it must be one of {allowed}")
+        return self.declare(name, dtype, None, channels)
 
     def declare(self, name, dtype, rate, channels):
         """See `Run.signal`; returns the layout."""

@@ -230,6 +230,10 @@ def snr(clean, error):
     float
         Infinity where the error is zero.
     """
+    clean = _validate.array("clean", clean, real=True)
+    error = _validate.array("error", error, real=True)
+    if _validate.broadcast(clean=clean, error=error) != error.shape:
+        raise ValueError(f"clean has shape {clean.shape}; it must fit that of error, {error.shape}")
     clean = np.broadcast_to(clean, error.shape)
     power = float(np.sum(error * error))
     return 10 * float(np.log10(np.sum(clean * clean) / power)) if power > 0 else float("inf")

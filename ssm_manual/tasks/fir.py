@@ -28,6 +28,7 @@ def advance(y, delay):
     ndarray
         Of y's shape.
     """
+    delay = _validate.length("delay", delay)
     if delay == 0:
         return y
     result = np.zeros_like(y)

@@ -84,6 +84,15 @@ class Autoregression:
         ndarray
             (sequences, features).
         """
+        past, order = self._checked("past", past, order)
+        return self._next(past, order)
+
+    def _checked(self, name, x, order):
+        x = _validate.array(name, x, real=True)
+        _validate.shape(name, x, (None, -1, None), meaning="(sequences, samples, features)")
+        return x, _validate.integer("order", order, minimum=1, maximum=self.order)
+
+    def _next(self, past, order):
         n = min(order, past.shape[1])
         return np.einsum("snf,n->sf", past[:, past.shape[1] - n :], self.weights[n - 1])
 
@@ -100,7 +109,8 @@ class Autoregression:
         -------
         float
         """
-        wrong = [self.next(x[:, :t], order) - x[:, t] for t in range(1, x.shape[1])]
+        x, order = self._checked("x", x, order)
+        wrong = [self._next(x[:, :t], order) - x[:, t] for t in range(1, x.shape[1])]
         return float(np.mean(np.square(wrong)))
 
     def free_run(self, x, order, steps):
@@ -117,6 +127,8 @@ class Autoregression:
         ndarray
             (sequences, steps, features).
         """
+        x, order = self._checked("x", x, order)
+        steps = _validate.integer("steps", steps, minimum=1)
         for _ in range(steps):
-            x = np.concatenate([x, self.next(x, order)[:, np.newaxis]], axis=1)
+            x = np.concatenate([x, self._next(x, order)[:, np.newaxis]], axis=1)
         return x[:, -steps:]

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ssm_manual import _validate
 from ssm_manual.tasks import memory
 from ssm_manual.tasks._drawn import SHOWN, drawn_parts
 from ssm_manual.tasks.protocol import Option, Settings, Task
@@ -33,6 +34,9 @@ def bits_right(logits, bits):
     >>> bits_right(np.array([0.3, -2.0, 0.1, 5.0]), np.array([1, 0, 0, 1]))
     0.75
     """
+    logits = _validate.array("logits", logits, real=True)
+    bits = np.asarray(bits)
+    _validate.shape("bits", bits, logits.shape, meaning="that of logits")
     return float(np.mean((logits > 0) == (bits == 1)))
 
 

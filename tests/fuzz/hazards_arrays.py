@@ -62,6 +62,7 @@ def _swapped(a, rng):
     return np.ascontiguousarray(np.swapaxes(a, 0, -1)).swapaxes(0, -1) if a.ndim else a.copy()
 
 
+enter("layout", ARRAYS, SAME, {name: lambda a, rng, f=f: f(a) for name, f in LAYOUTS.items()})
 enter(
     "layout",
     ARRAYS,

@@ -15,12 +15,21 @@ def _axes():
     return plots.figure().subplots()
 
 
+def _shown(ax):
+    """What a reader of the figure sees: the curves and points, the ranges and the texts."""
+    lines = [np.asarray(line.get_xydata(), float) for line in ax.lines]
+    points = [np.asarray(part.get_offsets(), float) for part in ax.collections]
+    texts = [ax.get_xlabel(), ax.get_ylabel(), ax.get_title()]
+    return lines, points, texts, ax.get_legend_handles_labels()[1]
+
+
 def _drawn(function):
     def call(**given):
         ax = _axes()
         ax.clear()
-        if not hasattr(function(ax=ax, **given), "plot"):
-            raise AssertionError("no axes")
+        if function(ax=ax, **given) is not ax:
+            raise AssertionError("not the axes that were given")
+        return _shown(ax)
 
     return call
 
@@ -57,6 +66,36 @@ def _figure_rows():
         _drawn(plots.loss_curve),
         "losses:real",
         lambda rng, dtype: {"losses": rng.uniform(0.1, 1, 9).astype(dtype)},
+    )
+    yield simple(
+        "plots.signals",
+        _drawn(
+            lambda noisy, clean, **given: plots.signals({"noisy": noisy, "clean": clean}, **given)
+        ),
+        "noisy:real clean:real rate:number? start:int",
+        lambda rng, dtype: {
+            "noisy": rng.standard_normal(9).astype(dtype),
+            "clean": rng.standard_normal(9).astype(dtype),
+            "rate": 10.0,
+            "start": 3,
+        },
+    )
+    yield simple(
+        "plots.hippo_memory",
+        _drawn(plots.hippo_memory),
+        "u:real N:int rate:number? window:number?",
+        lambda rng, dtype: {
+            "u": rng.standard_normal(12).astype(dtype),
+            "N": 4,
+            "rate": 10.0,
+            "window": 6.0,
+        },
+    )
+    yield simple(
+        "plots.initial_kernels",
+        _drawn(plots.initial_kernels),
+        "kind:choice modes:int shown:int until:number",
+        lambda rng, dtype: {"kind": "legs", "modes": 4, "shown": 2, "until": 2.0},
     )
 
 

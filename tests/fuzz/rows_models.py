@@ -212,7 +212,8 @@ def _stream(rng, dtype):
 
 
 def _push(stream, block):
-    return stream.push(block), stream.finish()
+    before = stream.push(block)
+    return before, stream.state(), stream.finish()
 
 
 def _model_rows():
@@ -347,6 +348,7 @@ def _model_rows():
         covers=(
             "ssm_manual.models.recording_filter.Stream",
             "ssm_manual.models.recording_filter.Stream.finish",
+            "ssm_manual.models.recording_filter.Stream.state",
         ),
     )
     yield method(

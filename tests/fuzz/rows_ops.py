@@ -18,8 +18,6 @@ EITHER_FIELD = {f"{name} dtype: complex": (EITHER, COMPLEX_U) for name in ("u", 
 OPERATOR = "A_bar:pole B_bar:array C:array D:real? u:real x0:array?"
 DENSE = "A_bar:array B_bar:array C:array D:array? u:array x0:array?"
 
-#: What may come out of finite numbers, by the documentation of the op; see docs/numbers.md.
-RANGE = "docs/limits.md: numbers that leave the range of the format"
 LOW_RANK = "Lambda:cpole P:array Q:array"
 NORM = "x:real scale:real shift:real axis:choice eps:number"
 POINT = ("x:real", draws.features)

@@ -10,6 +10,7 @@ from ssm_manual.tasks import (
     fir,
     free_run,
     memory,
+    previous_bit,
     seasonal,
     sentinel,
     signals,
@@ -149,14 +150,35 @@ def _task_rows():
     )
     yield simple(
         "tasks.free_run.Autoregression",
-        lambda x, order: free_run.Autoregression(x, order).next(x, order),
+        _continued,
         "x:real order:int",
-        lambda rng, dtype: {"x": rng.standard_normal((2, 2, 30)).astype(dtype), "order": 3},
+        lambda rng, dtype: {"x": rng.standard_normal((2, 30, 2)).astype(dtype), "order": 3},
         covers=(
             "ssm_manual.tasks.free_run.Autoregression.next",
             "ssm_manual.tasks.free_run.Autoregression.error",
             "ssm_manual.tasks.free_run.Autoregression.free_run",
         ),
+    )
+    yield simple(
+        "tasks.denoising.snr",
+        denoising.snr,
+        "clean:real error:real",
+        lambda rng, dtype: {
+            "clean": rng.standard_normal(9).astype(dtype),
+            "error": rng.standard_normal((int(rng.integers(1, 3)), 9)).astype(dtype),
+        },
+        overflows="powers beyond the range",
+        given_back=True,  # an error of zero is infinitely many dB
+    )
+    yield simple(
+        "tasks.previous_bit.bits_right",
+        previous_bit.bits_right,
+        "logits:real bits:ids",
+        lambda rng, dtype: {
+            "logits": rng.standard_normal((2, 7)).astype(dtype),
+            "bits": rng.integers(0, 2, (2, 7)),
+        },
+        exceptions={"bits *": (EITHER, "what is not 1 is 0")},
     )
     for name in ("LeastSquaresFIR", "ChosenFIR"):
         yield simple(
@@ -165,6 +187,12 @@ def _task_rows():
             "taps:int",
             lambda rng, dtype: {"taps": 8},
         )
+
+
+def _continued(x, order):
+    fitted = free_run.Autoregression(x, order)
+    forecasts = fitted.next(x, order), fitted.free_run(x, order, 3)
+    return fitted.weights, fitted.error(x, order), *forecasts
 
 
 def _finite_part(out):

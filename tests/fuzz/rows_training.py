@@ -97,7 +97,7 @@ def _named(name, make):
 def _clip_rows():
     yield simple(
         "training.clip_elementwise",
-        lambda grads, limit: training.clip_elementwise(grads, limit),
+        lambda grads, limit: (training.clip_elementwise(grads, limit), grads),
         "limit:number grads:object",
         lambda rng, dtype: {"grads": _grads(rng, dtype), "limit": 0.5},
         exceptions={"grads object: an empty dict": (EITHER, "no gradients")},
@@ -196,7 +196,7 @@ def _training_rows():
     )
     yield simple(
         "training.Trainer",
-        lambda **given: Trainer(**given).history,
+        lambda **given: vars(Trainer(**given)),
         "model:object loss:choice optimizer:object max_norm:number? accumulate:int seed:int "
         "loss_options:object?",
         _trainer,
@@ -250,7 +250,7 @@ def _training_rows():
     )
     yield simple(
         "training.EarlyStopping",
-        lambda **given: EarlyStopping(**given).patience,
+        lambda **given: vars(EarlyStopping(**given)),
         "patience:int mode:choice min_change:number restore:flag enough:number?",
         lambda rng, dtype: {
             "patience": 3,
