@@ -32,9 +32,10 @@ AGREE = {"float32": 2e-3, "float64": 1e-8}
 #: A message names an argument as the subject of what it says, or as one of several: a word such as
 #: "a", "rate" or "real" in the middle of a sentence is no name.
 SAYS = (
-    r"(?:^|[,:;(] ?|\b(?:and|or|of|with|than|as|needs|for|by|where|give|but|both) |['\"`])"
+    r"(?:^|[,:;('\"`]|[,:;(] |\b(?:and|or|of|with|than|as|needs|for|by|where|give|but|both) )"
     r"{}(?:\[[^]]*\])*"
-    r"(?:$|[,:;=)'\"`]|\.(?!\w)| (?:is|are|has|have|holds|hold|would|does|did|must|gives?|makes?|takes?|and|or|[(<>=]|[a-z0-9]+ ?\(|float|complex|contains|cannot|needs|belongs|there))"
+    r"(?:$|[,:;=)'\"`]|\.(?!\w)| (?:is|are|has|have|holds?|lies?|would|does|must|takes?|and|or)\b"
+    r"| [(<>=]| (?:float|complex)\d)"
 )
 
 
