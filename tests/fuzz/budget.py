@@ -26,7 +26,7 @@ class Budget:
 
     def __init__(self, request, share):
         config = request.config
-        rows = sum(item.function is request.function for item in request.session.items)
+        rows = sum(item.path == request.path for item in request.session.items)
         self._counted = config.stash.setdefault(FUZZED, {})
         self._share = share
         part = SHARES[share] / rows

@@ -120,7 +120,7 @@ def doors_for(reader, number):
 
 @pytest.mark.parametrize(("reader", "hazard"), [row for row in ROWS if row[1] != "node"])
 def test_bytes(reader, hazard, folder, rng, request, capsys):
-    budget = Budget(request.config, "files", len(ROWS))
+    budget = Budget(request, "files")
     survey, faults = request.config.getoption("--fuzz-survey"), {}
     limit = BOMB if hazard == "bomb" else None
     for number, (label, data) in enumerate(cases(reader, hazard, folder, rng)):
@@ -146,7 +146,7 @@ def test_bytes(reader, hazard, folder, rng, request, capsys):
 def test_every_byte_and_bit(reader, hazard, folder, rng, request, capsys):
     """All cuts and all bits of one sound file's header, whatever the number of cases."""
     seconds = request.config.getoption("--fuzz-seconds")
-    budget = Budget(request.config, "files", len(ROWS))
+    budget = Budget(request, "files")
     path = folder / "in" / f"case{READERS[reader].suffix}"
     good = SEEDS[reader](folder)[0]
     damaged = {"truncated": damage.truncated, "bits": damage.bits}[hazard]
@@ -206,7 +206,7 @@ def nodes(folder, suffix):
 def test_nodes(reader, folder, request, capsys):
     if reader == "store":
         pytest.importorskip("ssm_manual.store")
-    budget = Budget(request.config, "files", len(ROWS))
+    budget = Budget(request, "files")
     faults = []
     for label, path in nodes(folder, READERS[reader].suffix):
         for door in READERS[reader].doors:
