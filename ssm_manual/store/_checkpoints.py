@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+from ssm_manual import _validate
 from ssm_manual.store import _schema
 from ssm_manual.store.errors import StoreError
 
@@ -60,10 +61,14 @@ def write(database, run, name, file):
 
 def read(database, run, name, file):
     """Write the bytes of a checkpoint to a file; one state of it, also if it is replaced."""
+    if not callable(getattr(file, "write", None)):
+        raise ValueError(f"file is {_validate.show(file)}; it must be a file, open for writing")
     with database.snapshot():
         number, size = database.execute(
             "SELECT id, size FROM checkpoint WHERE run = ? AND name = ?", (run, name)
         )[0]
+        if type(size) is not int:
+            raise StoreError(f"{database.path}: is damaged: checkpoint {name!r} has no size")
         ids = database.execute(
             "SELECT id FROM part WHERE id BETWEEN ? AND ? ORDER BY id", _range(number)
         )

@@ -9,8 +9,9 @@ import tempfile
 
 import numpy as np
 
-from ssm_manual import _files
+from ssm_manual import _files, _validate
 from ssm_manual.store import _plain
+from ssm_manual.store.run import Run
 
 #: Bytes that are copied at a time.
 _PIECE = 1 << 22
@@ -24,12 +25,13 @@ _WAV = ("float32", "float64", "int16", "int32", "uint8")
 
 def export(run, folder):
     """See `Store.export`."""
-    target = os.path.abspath(os.fspath(folder))
+    folder = _path("folder", folder)
+    target = os.path.abspath(folder)
     parent = os.path.dirname(target)
     if os.path.lexists(target):
-        raise ValueError(f"folder is {os.fspath(folder)!r}, which exists; it must be a new one")
+        raise ValueError(f"folder is {folder!r}, which exists; it must be a new one")
     if not os.path.isdir(parent):
-        raise ValueError(f"folder is {os.fspath(folder)!r}, but there is no folder {parent!r}")
+        raise ValueError(f"folder is {folder!r}, but there is no folder {parent!r}")
     temporary = tempfile.mkdtemp(dir=parent, prefix=".export.", suffix=".part")
     try:
         _fill(run, temporary)
@@ -42,6 +44,23 @@ def export(run, folder):
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _files.flush(parent)
+
+
+def _path(argument, value):
+    """A path as a text that the system takes; else work would be lost that had been done."""
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = None
+    if not isinstance(path, str) or not path:
+        raise ValueError(f"{argument} is {_validate.show(value)}; it must be a path, not empty")
+    try:
+        valid = "\0" not in path and os.fsencode(path)
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise ValueError(f"{argument} is {_validate.show(value)}; no file can have this name")
+    return path
 
 
 def _fill(run, folder):
@@ -88,7 +107,14 @@ def describe(run):
     Returns
     -------
     dict
+
+    Raises
+    ------
+    ValueError
+        If it is no run.
     """
+    if not isinstance(run, Run):
+        raise ValueError(f"run is {_validate.show(run)}; it must be a Run")
     names = ("id", "name", "status", "error", "started", "ended", "seed", "tags", "config",
              "scores", "versions")  # fmt: skip
     return {name: getattr(run, name) for name in names}

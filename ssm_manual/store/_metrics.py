@@ -60,6 +60,8 @@ class Metrics:
         found = self._run.database.execute(
             "SELECT step, value FROM metric WHERE series = ? ORDER BY step, entry", (series,)
         )
+        if not found:  # a name is entered with its first value
+            raise self._run._damaged("a metric")
         try:
             steps = np.array([step for step, _ in found], np.int64)
             # SQLite has no NaN and keeps NULL in its place; nothing else is ever NULL here

@@ -9,7 +9,22 @@ import numpy as np
 
 from ssm_manual import _validate
 
-__all__ = ["dumps", "from_text", "known", "name", "number", "strict", "tags", "words"]
+__all__ = [
+    "dumps",
+    "from_text",
+    "known",
+    "name",
+    "number",
+    "seed",
+    "strict",
+    "tags",
+    "texts",
+    "words",
+]
+
+#: Dicts and lists within each other, at most: far from where Python's recursion ends, so that what
+#: one program has written every other can read, show and export.
+DEEPEST = 100
 
 
 def name(argument, value):
@@ -36,6 +51,21 @@ def tags(value):
     return sorted({name(f"tags[{i}]", tag) for i, tag in enumerate(found)})
 
 
+
+def seed(value):
+    """The seed of a run: nothing, a whole number or several."""
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        return [_validate.integer("seed", number) for number in value]
+    return _validate.integer("seed", value)
+
+
+def texts(argument, value):
+    """A dict of texts, or nothing."""
+    return {name(argument, key): name(argument, text) for key, text in (value or {}).items()}
+
+
 def dumps(argument, value):
     """Plain data as JSON. NumPy's numbers and arrays become Python's, paths become text.
 
@@ -44,6 +74,7 @@ def dumps(argument, value):
     """
     try:
         text = json.dumps(value, default=_convert, ensure_ascii=False)
+        _check_form(value)  # now that it is known to have an end
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{argument} does not fit into JSON: {error}") from None
@@ -54,6 +85,7 @@ def from_text(text, kind=object):
     """The inverse of `dumps`; `ValueError` if there is something else."""
     try:
         value = json.loads(text)
+        _check_form(value)
     except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if not isinstance(value, kind):
@@ -72,18 +104,31 @@ def strict(value):
     Returns
     -------
     object
+
+    Raises
+    ------
+    ValueError
+        If dicts and lists lie too deep within each other.
     """
+    try:
+        return _strict(value)
+    except RecursionError:
+        raise ValueError("value has too many dicts and lists within each other") from None
+
+
+def _strict(value):
     if isinstance(value, dict):
-        return {key: strict(entry) for key, entry in value.items()}
+        return {key: _strict(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [strict(entry) for entry in value]
+        return [_strict(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
 
 
 def number(name, value):
-    """A real number as a float; NaN and infinity too."""
+    """A real number as a float; NaN and infinity too. ``name`` may be anybody's text."""
+    name = name if name.isprintable() and len(name) <= 80 else _validate.show(name)
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(
@@ -91,9 +136,13 @@ def number(name, value):
     ):
         raise ValueError(f"{name} is {_validate.show(value)}; it must be a real number")
     try:
-        return float(value)
+        with np.errstate(over="ignore"):  # of longer formats, as below
+            found = float(value)
+        if math.isinf(found) and abs(value) != math.inf:
+            raise OverflowError
     except OverflowError:
         raise ValueError(f"{name} is {_validate.show(value)}; it is beyond float64") from None
+    return found
 
 
 def known(argument, value, names):
@@ -105,8 +154,34 @@ def known(argument, value, names):
 
 def words(error):
     """An error as a text that can be kept."""
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    if not isinstance(error, str):
+        name = type(error).__name__
+        try:
+            error = f"{name}: {error}"
+        except Exception:  # somebody's `__str__`: that there was an error matters more
+            error = name
+    text = error
     return text.rstrip(": ").encode(errors="replace").decode()
+
+
+def _check_form(value):
+    """`ValueError` if dicts and lists lie too deep within each other, or a key is no text.
+
+    JSON would make a text of such a key, and lose one of ``{1: a, "1": b}``.
+    """
+    level, depth = [value], 0
+    while level := [v for v in level if isinstance(v, (dict, list, tuple))]:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} dicts and lists within each other")
+        below = []
+        for parent in level:
+            if isinstance(parent, dict):
+                wrong = [key for key in parent if not isinstance(key, str)]
+                if wrong:
+                    raise ValueError(f"the key {_validate.show(wrong[0])} is no text")
+            below += parent.values() if isinstance(parent, dict) else parent
+        level = below
 
 
 def _convert(value):

@@ -1,6 +1,7 @@
 """The signals of a run: which there are, and how they grow."""
 
 import sqlite3
+import warnings
 
 import numpy as np
 
@@ -105,6 +106,8 @@ class Signals:
                 f"block is {_validate.show(block)}; it must be an array of shape (n,) or "
                 "(channels, n)"
             )
+        if isinstance(block, np.ma.MaskedArray):  # before there is a signal, not after
+            raise ValueError("block is a masked array; the mask would be ignored, so fill it first")
         channels = block.shape[0] if block.ndim == 2 else None
         most = _chunks.MOST_CHANNELS
         if channels is not None and not 1 <= channels <= most:
@@ -145,8 +148,10 @@ class Signals:
 
 def _dtype(dtype):
     try:
-        name = np.dtype(dtype).name if dtype is not None else None
-    except TypeError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of spellings that NumPy will give up
+            name = np.dtype(dtype).name if dtype is not None else None
+    except (TypeError, ValueError):
         name = dtype
     if not isinstance(name, str) or name not in _chunks.DTYPES:
         allowed = ", ".join(_chunks.DTYPES)

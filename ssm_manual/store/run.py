@@ -334,7 +334,7 @@ class Run:
         Raises
         ------
         ValueError
-            If there is no such checkpoint.
+            If there is no such checkpoint, or ``file`` is none.
         """
         _plain.known("name", name, self.checkpoints)
         _checkpoints.read(self.database, self.id, name, file)

@@ -116,7 +116,7 @@ class Store:
         Raises
         ------
         ValueError
-            If the configuration does not fit into JSON.
+            If an argument does not fit; the configuration must fit into JSON.
         StoreError
             If the file cannot be written.
         """
@@ -126,9 +126,9 @@ class Store:
         row = (
             _plain.name("name", name),
             _plain.dumps("config", config or {}),
-            _plain.dumps("seed", seed),
+            _plain.dumps("seed", _plain.seed(seed)),
             _plain.dumps("tags", _plain.tags(tags)),
-            _plain.dumps("versions", _versions() | (versions or {})),
+            _plain.dumps("versions", _versions() | _plain.texts("versions", versions)),
             _plain.dumps("owner", self._me),
             time.time(),
         )
@@ -179,6 +179,11 @@ class Store:
         Returns
         -------
         list of Run
+
+        Raises
+        ------
+        ValueError
+            If an argument does not fit.
         """
         if status is not None:
             _validate.one_of("status", status, STATUSES)
@@ -186,6 +191,7 @@ class Store:
             since = _validate.real_number("since", since)
         self._mark_interrupted()
         name = None if name is None else _plain.name("name", name)
+        tag = None if tag is None else _plain.name("tag", tag)
         found = self._database.execute(
             "SELECT id FROM run WHERE (? IS NULL OR name = ?) AND (? IS NULL OR started >= ?)"
             " ORDER BY id",
