@@ -13,6 +13,8 @@ from fuzz import (
     rows_ops,
     rows_store,
     rows_tasks,
+    rows_store_runs,
+    rows_stream,
     rows_training,
 )
 from fuzz.hazards import HAZARDS
@@ -28,6 +30,8 @@ ROWS = [
     *rows_tasks.ROWS,
     *rows_figures.ROWS,
     *rows_store.ROWS,
+    *rows_store_runs.ROWS,
+    *rows_stream.ROWS,
 ]
 
 _FILES = "reads or writes files: coverage_files.py"

@@ -46,7 +46,20 @@ READERS = {
     "npz": Reader(".npz", ("labelled_images", "train mnist --data"), 64),
     "idx": Reader("", ("labelled_images, two", "train mnist --data, two"), 16),
     "idx.gz": Reader(".gz", ("labelled_images, two", "train mnist --data, two"), 24),
-    "store": Reader(".db", ("Store", "Store.export"), 100),
+    "store": Reader(
+        ".db",
+        (
+            "Store",
+            "Store.export",
+            "runs list",
+            "runs show",
+            "runs compare",
+            "runs plot",
+            "runs export",
+            "runs delete",
+        ),
+        100,
+    ),
     "published log": Reader(".json", ("published_figures",), 64),
 }
 

@@ -21,8 +21,9 @@ from ssm_manual.models import LinearRegression, RecordingFilter
 from ssm_manual.tasks import mnist, published, signals, tables
 from ssm_manual.tasks.recordings import RecordingFile
 
-from . import forged, image_files, store_files
+from . import forged, image_files, store_commands, store_files
 from .rule import FaultError, expect
+from .store_commands import CommandError
 
 #: No case of some kilobytes takes so long; one that does is taken for a hang.
 SECONDS = 60
@@ -191,10 +192,6 @@ def command(*argv):
     expect(status == 0, f"exit status {status}")
 
 
-class CommandError(Exception):
-    """Exit status 2: the message is on standard error."""
-
-
 def _keeping(folder, argv, suffix):
     """A command with ``--out``, whose old file stays unless the command is done."""
     out = folder / f"out{suffix}"
@@ -300,6 +297,7 @@ DOORS = {
     "published_figures": log,
     "Store": store_files.read,
     "Store.export": store_files.export,
+    **store_commands.DOORS,
 }
 
 # ---------------------------------------------------------------------------------------- the judge

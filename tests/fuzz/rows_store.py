@@ -1,204 +1,300 @@
-"""Rows of the store of runs, a run for each call; for its files see `store_files`."""
+"""Rows of the store of runs: what is refused has changed nothing, what is accepted is read back.
 
+One store serves all cases of a process. Each begins a run, which is deleted when the case is over;
+so all that the file holds can be compared, before a call that is refused and after it. What a run
+goes through in a random order is in `store_session`.
+"""
+
+import contextlib
 import functools
+import math
+import os
 import tempfile
-from pathlib import Path
 
 import numpy as np
 
-from fuzz.hazard import EITHER
-from fuzz.making import WORD, simple
+from fuzz.engine import Fault
+from fuzz.forged import NAMES
+from fuzz.hazards import EITHER
+from fuzz.rows_models import simple
+from fuzz.store_files import COLUMNS, PATHS
+from ssm_manual import store
 from ssm_manual.models import LinearRegression
-from ssm_manual.store import Store
+from ssm_manual.store import Store, StoreError
 
-NAMED = {
-    "name choice": (EITHER, "any text"),
-    "name type: a word": (EITHER, "any text"),
+#: Any text but the empty one that UTF-8 can hold.
+TEXTS = [name for name in ("a", "ö", *NAMES, *PATHS) if "\ud800" not in name]
+
+#: What hazards to a text come to where any will do.
+ANY_TEXT = {
+    f"choice: {key}": (EITHER, "any text is a name")
+    for key in ("unknown", "upper case", "text with NUL", "a megabyte")
 }
-KEPT = {"* value": (EITHER, "NaN is kept"), "* number": (EITHER, "NaN is kept")}
 
 
-class Folder:
-    """A store in a folder that goes when the process does."""
+def texts(*arguments):
+    """Exceptions of arguments that may be any text."""
+    found = {f"{a} {key}": value for a in arguments for key, value in ANY_TEXT.items()}
+    return found | {f"{a} type: a word": (EITHER, "a text") for a in arguments}
 
-    def __init__(self):
-        self._folder = tempfile.TemporaryDirectory()
-        self.path = str(Path(self._folder.name, "runs.db"))
-        self.store = Store(self.path)
-        self.full = self.started()
-        self.full.append("x", np.arange(50, dtype=np.float32))
-        self.full.log(0, loss=1.0)
-        self.full.log(3, loss=0.5)
-        self.full.save_checkpoint(LinearRegression(np.ones(2), 0.5))
 
-    def started(self):
-        return self.store.start("fuzz", {})
+#: What stands for the run of a case, and for its number.
+OWN, NUMBER = object(), 3
+
+ANOTHER = {
+    f"* int: {key}": (EITHER, "another run")
+    for key in ("int64", "uint8", "an array without axes", "one")
+}
 
 
 @functools.cache
-def folder():
-    return Folder()
+def _opened():
+    folder = tempfile.TemporaryDirectory(prefix="rows_store.")
+    return folder, Store(os.path.join(folder.name, "rows.db"))
 
 
-def _in_a_run(act):
-    """A row's call: ``act(run, **given)`` of a run that is deleted afterwards."""
+def held(opened):
+    """All rows of all tables."""
+    return [opened._database.execute(f"SELECT * FROM {name}") for name in COLUMNS]
+
+
+def on_a_run(function, filled=False, ended=False):
+    """``call(**given)``, which hands a new run to ``function`` and forgets it afterwards."""
 
     def call(**given):
-        run = folder().started()
+        opened = _opened()[1]
+        run = opened.start("case", {"a": [1, 2.5]}, seed=1, tags=["t"])
+        opened._started.remove(run)
         try:
-            return act(run, **given)
+            if filled:
+                _fill(run)
+            if ended:
+                run.finish()
+            before = held(opened)
+            try:
+                return function(run, **given)
+            except Fault:
+                raise
+            except (ValueError, TypeError):
+                if held(opened) != before:
+                    raise Fault("is refused, and has changed the store") from None
+                raise
         finally:
             if run.writable:
                 run.interrupt()
-            folder().store.delete(run)
+            if run.id in [found.id for found in opened.runs()]:
+                opened.delete(run)
 
     return call
 
 
-def _appended(run, name, block):
-    lengths = [run.append(name, block), run.append(name, block)]
-    return lengths, run.read(name), run.read(name, 1) if lengths[0] else None
+MODEL = LinearRegression(np.array([0.5, 0.2]), np.zeros(()))
 
 
-def _logged(run, step, loss):
-    run.log(step, loss=loss)
-    return run.metrics("loss")
+def _fill(run):
+    run.log(0, loss=1.0, other=math.nan)
+    run.log(2, loss=0.5)
+    run.append("s", np.arange(50, dtype=np.float32))
+    run.append("two", np.arange(80.0).reshape(2, 40))
+    run.save_checkpoint(MODEL, "m")
 
 
-def _declared(run, name, dtype, rate, channels):
-    run.signal(name, dtype=dtype, rate=rate, channels=channels)
-    signal = run.signals[name]
-    return str(signal.dtype), signal.rate, signal.channels
+def equal(what, found, expected):
+    """Raise `Fault` unless what is read is what was written."""
+    if isinstance(expected, np.ndarray):
+        same = found.dtype == expected.dtype and found.shape == expected.shape
+        same = same and np.asarray(found).tobytes() == np.asarray(expected).tobytes()
+    else:
+        same = found == expected or (found != found and expected != expected)
+    if not same:
+        raise Fault(f"{what} is read back as {found!r}, and was {expected!r}")
 
 
-def _finished(run, score):
-    run.finish(score=score)
-    return run.scores, run.status
+def draw(rng):
+    """Any name."""
+    return TEXTS[rng.integers(len(TEXTS))]
 
 
-def _kept(run, model, name):
-    run.save_checkpoint(model, name)
-    return run.load_checkpoint(name)
+# ------------------------------------------------------------------------------------ the store
 
 
-def _begun(**given):
-    run = folder().store.start(**given)
-    again = folder().store.run(run.id)
-    found = again.name, again.config, again.tags
-    run.finish()
-    folder().store.delete(run)
-    return found
+def _path(path, **options):
+    folder = _opened()[0].name
+    if isinstance(path, str) and path:
+        path = os.path.join(folder, path)
+    around = set(os.listdir(folder))
+    try:
+        with Store(path, **options) as opened:
+            if not opened.path == path:
+                raise Fault("another path")
+            if not options["readonly"]:
+                opened.start("a").finish()
+            opened.runs()
+        opened.close()
+        with contextlib.suppress(StoreError):
+            opened.run(1)
+            raise Fault("a closed store answers")
+    finally:
+        for name in set(os.listdir(folder)) - around:
+            os.unlink(os.path.join(folder, name))
 
 
-def _opened(**given):
-    with Store(folder().path, **given) as store:
-        return len(store.runs(name="fuzz", status="running"))
+def _start(name, config, seed, tags, versions):
+    opened = _opened()[1]
+    before = held(opened)
+    try:
+        run = opened.start(name, config, seed=seed, tags=tags, versions=versions)
+    except (ValueError, TypeError):
+        if held(opened) != before:
+            raise Fault("is refused, and has changed the store") from None
+        raise
+    again = opened.run(run.id)
+    equal("name", again.name, name)
+    equal("config", again.config, config or {})
+    equal("seed", again.seed, np.asarray(seed).tolist())
+    equal("tags", again.tags, sorted(set(tags)))
+    if versions:
+        equal("versions", {k: again.versions[k] for k in versions}, versions)
+    repr(again), store.describe(again)
+    run.interrupt()
+    opened.delete(run)
+    opened._started.remove(run)
+    return float(again.id > 0)
 
 
-def _block(rng, dtype):
-    shape = [(int(rng.integers(0, 40)),), (2, int(rng.integers(0, 40)))][rng.integers(2)]
-    return {"name": "x", "block": rng.standard_normal(shape).astype(dtype)}
+def _runs(name, status, tag, since):
+    opened = _opened()[1]
+    run = opened.start("the name", tags=["the tag"])
+    opened._started.remove(run)
+    try:
+        found = opened.runs(name=name, status=status, tag=tag, since=since)
+        return [float(run.id in [r.id for r in found])]
+    finally:
+        run.finish()
+        opened.delete(run)
 
 
-def _rows():
+def own(run, given):
+    """The run itself, or what a hazard has made of it."""
+    return run if given is OWN else run.id if type(given) is int and given == NUMBER else given
+
+
+def _export(run, given, folder):
+    given = own(run, given)
+    with tempfile.TemporaryDirectory() as parent:
+        if isinstance(folder, str) and folder:
+            folder = os.path.join(parent, folder)
+        try:
+            run._store.export(given, folder)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise ValueError(f"folder: {error}") from None
+        finally:
+            if set(os.listdir(parent)) - {os.path.basename(os.fsdecode(folder))
+                                          if isinstance(folder, (str, bytes)) else ""}:  # fmt: skip
+                raise Fault(f"leaves {os.listdir(parent)[0]!r} behind")
+        if not os.path.exists(os.path.join(folder, "config.json")):
+            raise Fault("no export")
+
+
+def _delete(run, given):
+    store_ = run._store
+    store_.delete(own(run, given))
+    with contextlib.suppress(StoreError):
+        store_.run(run.id)
+        raise Fault("is still there")
+
+
+def _store_rows():
+    fixed = {"readonly": False, "durable": False, "create": True, "timeout": 1.0}
     yield simple(
         "store.Store",
-        _opened,
-        "create:flag readonly:flag durable:flag timeout:number",
-        lambda rng, dtype: {"create": True, "readonly": False, "durable": False, "timeout": 5.0},
+        _path,
+        "path:choice create:flag readonly:flag durable:flag timeout:number",
+        lambda rng, dtype: {"path": "new.db", **fixed, "durable": bool(rng.integers(2))},
+        covers=("ssm_manual.store.Store.close",),
+        exceptions={
+            **texts("path"),
+            "path choice: empty": (EITHER, "no file"),
+            "path type: bytes": (EITHER, "refused"),
+        },
+        also=("store",),
     )
     yield simple(
         "store.Store.start",
-        _begun,
-        "name:choice config:object? seed:int? tags:object",
-        lambda rng, dtype: {"name": "a", "config": {"poles": 4}, "seed": 3, "tags": ["x"]},
+        _start,
+        "name:choice config:object? seed:int? tags:object versions:object?",
+        lambda rng, dtype: {
+            "name": draw(rng),
+            "config": {draw(rng): rng.standard_normal(2).tolist(), "b": {draw(rng): None}},
+            "seed": int(rng.integers(2**62)),
+            "tags": [draw(rng), draw(rng)],
+            "versions": {draw(rng): draw(rng)},
+        },
         exceptions={
-            **NAMED,
-            "config object: an empty dict": (EITHER, "nothing to tell"),
-            "seed *": (EITHER, "whatever JSON can hold"),
+            **texts("name"),
+            "config type: a dict": (EITHER, "a dict"),
+            "config object: an empty dict": (EITHER, "a dict"),
+            "versions object: an empty dict": (EITHER, "a dict"),
+            "seed int: a list": (EITHER, "a list of int"),
+            "tags type: a dict": (EITHER, "its keys"),
             "tags object: an empty dict": (EITHER, "no tags"),
         },
-        covers=("ssm_manual.store.Store.delete",),
+        also=("a tag",),
     )
     yield simple(
         "store.Store.run",
-        lambda number: folder().store.run(number).id,
+        on_a_run(lambda run, number: run._store.run(own(run, number)) and None),
         "number:int",
-        lambda rng, dtype: {"number": folder().full.id},
+        lambda rng, dtype: {"number": NUMBER},
+        exceptions=ANOTHER,
+        covers=("ssm_manual.store.Run",),
         also=("run",),
     )
     yield simple(
         "store.Store.runs",
-        lambda **given: len(folder().store.runs(**given)),
-        "name:choice? status:choice? since:number?",
-        lambda rng, dtype: {"name": "fuzz", "status": "running", "since": 0.0},
-        exceptions=NAMED,
-    )
-    yield simple(
-        "store.Run.log",
-        _in_a_run(_logged),
-        "step:int loss:number",
-        lambda rng, dtype: {"step": int(rng.integers(99)), "loss": rng.random()},
-        exceptions=KEPT | {"loss number: NaN": (EITHER, "kept")},
-        given_back=True,
-        covers=("ssm_manual.store.Run", "ssm_manual.store.Run.metrics"),
-    )
-    yield simple(
-        "store.Run.append",
-        _in_a_run(_appended),
-        "name:choice block:array",
-        _block,
-        exceptions={
-            **NAMED,
-            **KEPT,
-            "block dtype": (EITHER, "integers, too"),
-            "block type": (EITHER, "what NumPy takes for an array"),
-            "block layout: nested lists": (EITHER, "arrays alone"),
-        },
-        given_back=True,
-    )
-    yield simple(
-        "store.Run.read",
-        lambda **given: folder().full.read(**given),
-        "name:choice start:int stop:int?",
+        _runs,
+        "name:choice? status:choice? tag:choice? since:number?",
         lambda rng, dtype: {
-            "name": "x",
-            "start": int(rng.integers(0, 20)),
-            "stop": int(rng.integers(20, 51)),
+            "name": "the name",
+            "status": "running",
+            "tag": "the tag",
+            "since": 1.5e4,
         },
+        exceptions=texts("name", "tag"),
     )
     yield simple(
-        "store.Run.signal",
-        _in_a_run(_declared),
-        "name:choice dtype:choice rate:number? channels:int?",
-        lambda rng, dtype: {"name": "x", "dtype": dtype.name, "rate": 100.0, "channels": 2},
-        exceptions=NAMED | WORD,
+        "store.Store.export",
+        on_a_run(_export, filled=True),
+        "given:object folder:choice",
+        lambda rng, dtype: {"given": OWN, "folder": "new"},
+        exceptions={**texts("folder"), "folder choice: empty": (EITHER, "refused")},
+        also=("run", "number"),
     )
     yield simple(
-        "store.Run.finish",
-        _in_a_run(_finished),
-        "score:number",
-        lambda rng, dtype: {"score": rng.random()},
-        exceptions={"score number": (EITHER, "NaN is kept")},
-        given_back=True,
+        "store.Store.delete",
+        on_a_run(_delete, filled=True, ended=True),
+        "given:int",
+        lambda rng, dtype: {"given": NUMBER},
+        exceptions=ANOTHER,
+        covers=("ssm_manual.store.StoreError",),
+        also=("run", "number"),
     )
     yield simple(
-        "store.Run.save_checkpoint",
-        _in_a_run(_kept),
-        "model:object name:choice",
-        lambda rng, dtype: {
-            "model": LinearRegression(rng.standard_normal(3).astype(dtype), 0.5),
-            "name": "model",
-        },
-        exceptions=NAMED,
-        covers=("ssm_manual.store.Run.load_checkpoint", "ssm_manual.store.Run.write_checkpoint"),
+        "store.describe",
+        on_a_run(lambda run, given: store.describe(own(run, given)) and None),
+        "given:object",
+        lambda rng, dtype: {"given": OWN},
+        also=("run",),
     )
     yield simple(
-        "store.Run.load_checkpoint",
-        lambda name: folder().full.load_checkpoint(name),
-        "name:choice",
-        lambda rng, dtype: {"name": "model"},
+        "store.strict",
+        store.strict,
+        "value:object",
+        lambda rng, dtype: {"value": {draw(rng): [math.inf, (1, "x"), {"b": -math.inf}]}},
+        exceptions={"value *": (EITHER, "given back as it is")},
     )
 
 
-ROWS = [*_rows()]
+ROWS = [*_store_rows()]
