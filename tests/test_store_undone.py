@@ -1,5 +1,6 @@
 """The run store where something is undone: transactions, interrupts, a full disk, old logs."""
 
+import contextlib
 import os
 import shutil
 
@@ -49,8 +50,13 @@ def test_what_is_undone_is_undone_for_every_run_of_the_store(store):
     assert first.metrics("other")[1].tolist() == [5.0]
     assert {name: v.tolist() for name, (_, v) in second.metrics().items()} == {"loss": [7.0]}
     assert first.read("z").tolist() == [1, 1]
-    with pytest.raises(StoreError, match="nothing can be added|has been deleted"):
+    with pytest.raises(StoreError, match=r"nothing can be added|has been deleted"):
         started[0].append("x", np.zeros(3))
+
+
+def within(context, call):
+    with context:
+        call()
 
 
 @pytest.mark.parametrize("inner", [False, True])
@@ -74,11 +80,7 @@ def test_an_interrupt_when_a_transaction_has_just_begun(inner, path, monkeypatch
             with monkeypatch.context() as patch:
                 patch.setattr(_database.Database, "execute", interrupted)
                 with pytest.raises(KeyboardInterrupt):
-                    if inner:
-                        with run.together():
-                            call()
-                    else:
-                        call()
+                    within(run.together() if inner else contextlib.nullcontext(), call)
             run.append("y", np.zeros(3))
             other.start("b")
         run.finish()

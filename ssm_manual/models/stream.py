@@ -197,7 +197,8 @@ class Stream:
         held = rest.pop("held", None)
         if rest.keys() != {"channels", "skip"} or (held is not None and self._causal):
             raise ValueError(
-                f"state has {sorted(map(str, state))}; it must be as from Stream.state of the same filter"
+                f"state has {sorted(map(str, state))}; it must be as from Stream.state of the same "
+                "filter"
             )
         channels = _validate.integer("state channels", rest["channels"])
         if channels != self.channels:

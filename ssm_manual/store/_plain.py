@@ -51,7 +51,6 @@ def tags(value):
     return sorted({name(f"tags[{i}]", tag) for i, tag in enumerate(found)})
 
 
-
 def seed(value):
     """The seed of a run: nothing, a whole number or several."""
     if value is None:

@@ -12,9 +12,9 @@ from fuzz import (
     rows_models,
     rows_ops,
     rows_store,
-    rows_tasks,
     rows_store_runs,
     rows_stream,
+    rows_tasks,
     rows_training,
 )
 from fuzz.hazards import HAZARDS

@@ -15,8 +15,8 @@ import numpy as np
 
 from fuzz.engine import Fault
 from fuzz.forged import NAMES
-from fuzz.hazards import EITHER
-from fuzz.rows_models import simple
+from fuzz.hazard import EITHER
+from fuzz.making import simple
 from fuzz.store_files import COLUMNS, PATHS
 from ssm_manual import store
 from ssm_manual.models import LinearRegression

@@ -7,8 +7,8 @@ import numpy as np
 from conftest import cast
 
 from fuzz.engine import Fault
-from fuzz.hazards import EITHER
-from fuzz.rows_models import simple
+from fuzz.hazard import EITHER
+from fuzz.making import simple
 from fuzz.rows_store import MODEL, draw, equal, held, on_a_run, texts
 from fuzz.store_session import session
 from ssm_manual.models import LinearRegression

@@ -4,8 +4,9 @@ import functools
 
 import numpy as np
 
-from fuzz.hazards import EITHER
-from fuzz.rows_models import _diagonal, simple
+from fuzz.hazard import EITHER
+from fuzz.making import simple
+from fuzz.rows_models import diagonal
 from ssm_manual.models import RecordingFilter, SequenceModel
 
 #: Samples before the state is taken.
@@ -24,7 +25,7 @@ def _filter(dtype, kind):
         rng = np.random.default_rng(0)
         model = SequenceModel(1, 2, 1, n_layers=1, modes=3, task="regression", dtype=dtype, rng=rng)
         return RecordingFilter(model, delay=2)
-    return RecordingFilter(_diagonal(np.dtype(dtype)), offset=0.5, scale=2.0, delay=2)
+    return RecordingFilter(diagonal(np.dtype(dtype)), offset=0.5, scale=2.0, delay=2)
 
 
 def _state(kind):
