@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -54,11 +55,6 @@ def test_what_is_undone_is_undone_for_every_run_of_the_store(store):
         started[0].append("x", np.zeros(3))
 
 
-def within(context, call):
-    with context:
-        call()
-
-
 @pytest.mark.parametrize("inner", [False, True])
 def test_an_interrupt_when_a_transaction_has_just_begun(inner, path, monkeypatch):
     """What is acknowledged afterwards is kept, and others can write."""
@@ -79,8 +75,9 @@ def test_an_interrupt_when_a_transaction_has_just_begun(inner, path, monkeypatch
         ):
             with monkeypatch.context() as patch:
                 patch.setattr(_database.Database, "execute", interrupted)
-                with pytest.raises(KeyboardInterrupt):
-                    within(run.together() if inner else contextlib.nullcontext(), call)
+                around = run.together() if inner else contextlib.nullcontext()
+                with pytest.raises(KeyboardInterrupt), around:
+                    call()
             run.append("y", np.zeros(3))
             other.start("b")
         run.finish()
@@ -197,3 +194,76 @@ def test_rows_where_none_should_be(store):
     database.execute("INSERT INTO chunk VALUES (?, x'')", (1 << 42,))
     with pytest.raises(StoreError, match="is damaged: there is a row"):
         run.append("x", np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("UPDATE run SET name = x'00'", "its description"),
+        ("UPDATE run SET started = 'x'", "its description"),
+        ("UPDATE run SET tags = '[3]'", "its description"),
+        ("UPDATE run SET ended = 'x'", "its end"),
+        ("UPDATE run SET status = 'done'", "its status"),
+        ('UPDATE run SET scores = \'{"a": "b"}\'', "a score"),
+        ("UPDATE series SET name = x'00'", "a metric"),
+        ("UPDATE checkpoint SET name = x'00'", "no text"),
+        ("UPDATE checkpoint SET size = 'x'", "not complete"),
+    ],
+)
+def test_cells_that_make_no_sense(sql, message, store):
+    from ssm_manual.cli import _runs_report
+
+    with store.start("a") as run:
+        run.log(0, loss=1.0)
+        run.save_checkpoint(DiagonalSSM([0.5], 1.0, 0.5))
+        run.finish(score=1.0)
+    run.database.execute("PRAGMA ignore_check_constraints = ON")
+    run.database.execute(sql)
+
+    def tell():
+        for found in store.runs():
+            _runs_report.listing([found])
+            _runs_report.details(found)
+            found.load_checkpoint()
+
+    with pytest.raises(StoreError, match=message):
+        tell()
+
+
+def test_a_metric_without_values_is_none(store):
+    from ssm_manual.cli import _runs_report
+
+    with store.start("a") as run:
+        run.log(0, loss=1.0)
+    run.database.execute("DELETE FROM metric")
+    assert run.metrics() == {}
+    assert "loss" not in _runs_report.details(run)
+    assert _runs_report.comparison([run, run])["last"] == {}
+
+
+def test_each_write_waits_for_the_disk_if_asked_to(path, tmp_path):
+    for durable, level in ((False, 1), (True, 2)):
+        with Store(path, durable=durable) as store:
+            assert store._database.execute("PRAGMA synchronous") == [(level,)]
+            assert store._database.execute("PRAGMA trusted_schema") == [(0,)]
+
+
+def test_numbers_at_their_limits(store):
+    run = store.start("a")
+    run.append("x", np.arange(3.0))
+    assert run.read("x", 0, 0).size == 0
+    run.log(2**63 - 1, loss=1.0)
+    assert run.metrics("loss")[0].tolist() == [2**63 - 1]
+
+
+def test_every_run_left_open_is_marked_and_when(path):
+    before = time.time()
+    with Store(path) as store:
+        for name in ("a", "b"):
+            store.start(name)
+        first = time.time()
+        time.sleep(0.01)
+    with Store(path, readonly=True) as store:
+        for run in store.runs():
+            assert "was closed before" in run.error
+            assert before <= run.started <= first < run.ended <= time.time()

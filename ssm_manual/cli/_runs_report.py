@@ -195,7 +195,10 @@ def took(run):
     seconds = run.ended - run.started
     if seconds < 100:
         return f"{seconds:.1f} s"
-    return str(datetime.timedelta(seconds=round(seconds)))
+    try:
+        return str(datetime.timedelta(seconds=round(seconds)))
+    except (ValueError, OverflowError):
+        return "?"
 
 
 def _paragraphs(items):

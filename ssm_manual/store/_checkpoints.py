@@ -14,6 +14,8 @@ PART = 1 << 24
 def names(database, run):
     """Names of a run's checkpoints, in order."""
     rows = database.execute("SELECT name FROM checkpoint WHERE run = ? ORDER BY id", (run,))
+    if not all(type(row[0]) is str for row in rows):
+        raise StoreError(f"{database.path}: is damaged: a checkpoint's name is no text")
     return [row[0] for row in rows]
 
 
@@ -72,13 +74,14 @@ def read(database, run, name, file):
         ids = database.execute(
             "SELECT id FROM part WHERE id BETWEEN ? AND ? ORDER BY id", _range(number)
         )
+        written = 0
         for (key,) in ids:
             data = database.execute("SELECT data FROM part WHERE id = ?", (key,))[0][0]
             if type(data) is not bytes:
                 raise StoreError(f"{database.path}: checkpoint {name!r} is not made of bytes")
             file.write(data)
-            size -= len(data)
-    if size:
+            written += len(data)
+    if size != written:
         raise StoreError(f"{database.path}: checkpoint {name!r} is not complete")
 
 

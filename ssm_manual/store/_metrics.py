@@ -40,8 +40,11 @@ class Metrics:
                 "SELECT name, id FROM series WHERE run = ? ORDER BY id", (self._run.id,)
             )
         )
+        if not all(type(key) is str for key in series):
+            raise self._run._damaged("a metric")
         if name is None:
-            return {key: self._values(number) for key, number in series.items()}
+            found = {key: self._values(number) for key, number in series.items()}
+            return {key: own for key, own in found.items() if own[0].size}
         _plain.known("name", name, series)
         return self._values(series[name])
 

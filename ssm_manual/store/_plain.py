@@ -151,6 +151,25 @@ def known(argument, value, names):
         raise ValueError(f"{argument} is {_validate.show(value)}; it must be one of: {listed}")
 
 
+def sound(name, started, tags):
+    """Whether a run's columns are of the types that a store writes."""
+    return type(name) is str and type(started) is float and all(type(tag) is str for tag in tags)
+
+
+def scores(found, damaged):
+    """Scores as they were kept, which are numbers."""
+    if not all(type(value) in (int, float) for value in found.values()):
+        raise damaged("a score")
+    return found
+
+
+def ended(found, damaged):
+    """A moment, or None."""
+    if type(found) not in (float, type(None)):
+        raise damaged("its end")
+    return found
+
+
 def words(error):
     """An error as a text that can be kept."""
     if not isinstance(error, str):

@@ -56,6 +56,8 @@ class Run:
         self.name, config, seed, tags, versions, self.started = found[0]
         self.config, self.versions = self._told(config, dict), self._told(versions, dict)
         self.seed, self.tags = self._told(seed), self._told(tags, list)
+        if not _plain.sound(self.name, self.started, self.tags):
+            raise self._damaged("its description")
         self.writable = writable
         self._signals, self._metrics = Signals(self), Metrics(self)
 
@@ -178,7 +180,7 @@ class Run:
         Parameters
         ----------
         **scores : float
-            What came out of it, by name. NaN and infinity are kept.
+            What came out of it; NaN and infinity are kept.
         """
         floats = {_plain.name("a name", key): _plain.number(key, v) for key, v in scores.items()}
         self.check_writable()
@@ -224,6 +226,8 @@ class Run:
     def status(self):
         """One of `STATUSES`, as it is now."""
         status, owner = self._now("status", "owner")
+        if status not in STATUSES:
+            raise self._damaged("its status")
         if status == "running" and not _owner.alive(self._told(owner, dict)):
             return "interrupted"  # not written down yet, or where nothing can be written
         return status
@@ -231,17 +235,17 @@ class Run:
     @property
     def error(self):
         """What went wrong, in words; empty if nothing did, or if nobody was there to say it."""
-        return self._now("error")[0]
+        return str(self._now("error")[0])
 
     @property
     def scores(self):
         """What `finish` was given."""
-        return self._told(self._now("scores")[0], dict)
+        return _plain.scores(self._told(self._now("scores")[0], dict), self._damaged)
 
     @property
     def ended(self):
         """Seconds since 1970; None: it is running, or it was killed and nobody knows when."""
-        return self._now("ended")[0]
+        return _plain.ended(self._now("ended")[0], self._damaged)
 
     def metrics(self, name=None):
         """What has been logged.
@@ -339,8 +343,6 @@ class Run:
         _plain.known("name", name, self.checkpoints)
         _checkpoints.read(self.database, self.id, name, file)
 
-    # ----------------------------------------------------------------------------------- internals
-
     def _forget(self, writable):
         """What was known of the file may be so no longer: a transaction was undone."""
         self._signals.forget()
@@ -348,9 +350,8 @@ class Run:
         self.writable = writable
 
     def _now(self, *columns):
-        found = self.database.execute(
-            f"SELECT {', '.join(columns)} FROM run WHERE id = ?", (self.id,)
-        )
+        sql = f"SELECT {', '.join(columns)} FROM run WHERE id = ?"
+        found = self.database.execute(sql, (self.id,))
         if not found:
             raise StoreError(f"{self.database.path}: run {self.id} has been deleted")
         return found[0]
@@ -367,7 +368,6 @@ class Run:
         return StoreError(f"{where}: is damaged: {what} of run {self.id} makes no sense")
 
     def check_writable(self):
-        """Raise `StoreError` if nothing can be added."""
         self.database.check_writable()
         if not self.writable:
             raise StoreError(
