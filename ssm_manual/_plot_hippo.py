@@ -102,7 +102,7 @@ def initial_kernels(kind, modes=32, ax=None, *, shown=4, until=5.0):
     from ssm_manual import plots
 
     Lambda, B = hippo.diagonal(kind, modes)
-    shown = _validate.integer("shown", shown, minimum=1)
+    shown = min(_validate.integer("shown", shown, minimum=1), len(Lambda))
     until = _validate.real_number("until", until, above=0)
     ax = plots._axes(ax)
     s = np.linspace(0, until, 1001)

@@ -170,6 +170,7 @@ def poles(A_bar, ax=None, *, initial=None, conjugates=False):
     matplotlib.axes.Axes
     """
     A_bar = np.atleast_1d(_validate.array("A_bar", A_bar))
+    conjugates = _validate.flag("conjugates", conjugates)
     ax = _axes(ax, 4.6, 4.6)
     angle = np.linspace(0, 2 * np.pi, 361)
     style = {"color": COLOURS["grey"]}
@@ -251,7 +252,8 @@ def frequency_response(frequencies, response, rate=None, ax=None, **line):
     unit = 1.0 if rate is None else _validate.real_number("rate", rate, above=0)
     ax = _axes(ax)
     magnitude = np.maximum(np.abs(response), 1e-15)  # -300 dB stands for zero
-    ax.plot(unit * frequencies, 20 * np.log10(magnitude), **line)
+    with np.errstate(over="ignore"):  # infinitely far to the right: not in the figure
+        ax.plot(unit * frequencies, 20 * np.log10(magnitude), **line)
     ax.set_xlabel("frequency (cycles/sample)" if rate is None else "frequency (Hz)")
     ax.set_ylabel("magnitude (dB)")
     return ax
@@ -313,6 +315,7 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
     matplotlib.axes.Axes
     """
     step = 1.0 if rate is None else 1 / _validate.real_number("rate", rate, above=0)
+    start = _validate.length("start", start)
     ax = _axes(ax, 8.0, 3.0)
     styles = {
         "noisy": {"color": COLOURS["sky"], "linewidth": 0.7, "alpha": 0.8},

@@ -4,6 +4,8 @@ The kernels are two small ones in a file of the test's own. A fresh interpreter 
 again, as so many runs of a program do, and forks for what has to happen in processes of their own.
 """
 
+import os
+
 import pytest
 from conftest import run_python
 
@@ -164,6 +166,33 @@ for count in range(2):
     right(fresh())
     assert not compiled
 """)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="no folder is read-only to root"
+)
+def test_a_read_only_cache_is_used_and_costs_no_result(run, tmp_path):
+    """What is there is loaded; what is not is compiled, and one warning says that it is not kept.
+
+    As root see the test below, with a file in the place of the folder.
+    """
+    run("right(fresh(), values=VALUES[:1])")
+    folders = [tmp_path / "cache", *(tmp_path / "cache").iterdir()]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        out = run("""
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    right(fresh(), values=VALUES[:1])
+    kept = list(compiled)
+    right(fresh())
+print(len(kept), [w.category.__name__ for w in caught])
+""")
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert out == "0 ['RuntimeWarning']\n"
 
 
 def test_a_cache_that_cannot_be_written_costs_no_result(run):

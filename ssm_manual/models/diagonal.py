@@ -99,7 +99,7 @@ class DiagonalSSM(DiagonalParameters):
             Complex, of the frequencies' shape, in double precision.
         """
         f = np.asarray(_validate.array("frequencies", frequencies, real=True), float)
-        delay = np.exp(-2j * np.pi * f)[..., None]
+        delay = np.exp(-2j * np.pi * np.fmod(f, 1))[..., None]  # whole turns overflow
         A, weight = self.A_bar.astype(complex), self.B_bar.astype(complex) * self.params["C"]
         H = np.sum(weight / (1 - A * delay), axis=-1)
         if self.real:

@@ -113,7 +113,10 @@ class LinearRegression:
         X, _ = _validate.arrays(X=X, weights=weights, real=("X",))
         F = weights.size
         _validate.shape("X", X, (F,) if X.ndim == 1 else (None, F), meaning="(F,) or (n, F)")
-        return X @ weights + bias
+        with np.errstate(over="ignore", invalid="ignore"):  # what is beyond the range is infinite
+            p = X @ weights + bias
+        _validate.sound_values(p=np.asarray(p))
+        return p
 
     # ------------------------------------------------------------------------------------ training
 

@@ -75,6 +75,9 @@ class Stream:
         ValueError
             If the shape or a value does not fit, or the stream was finished. The stream then stands
             where it stood.
+        NonFiniteError
+            If what comes out left the range of the model's precision, and NaN followed. A stream in
+            which that has happened is of no further use.
         """
         u = self._scaled(block)
         if not self._causal:
@@ -111,8 +114,10 @@ class Stream:
         else:
             rows = (u[i : i + 1] for i in range(len(u)))
             y = np.concatenate([part.advance(row) for part, row in zip(self._parts, rows)])
-        restored = np.multiply(y, self.filter.scale, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            restored = np.multiply(y, self.filter.scale, dtype=np.float64)
         restored += self.filter.offset
+        _validate.sound_values(restored=restored)
         if self._skip:
             restored = restored[:, self._skip :]
             self._skip = max(0, self._skip - u.shape[1])

@@ -1,6 +1,5 @@
 """A run as a folder of files."""
 
-import csv
 import json
 import os
 import re
@@ -79,14 +78,22 @@ def _fill(run, folder):
         with open(os.path.join(folder, file_name), "wb") as file:
             run.write_checkpoint(name, file)
     with open(os.path.join(folder, "metrics.csv"), "w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("name", "step", "value"))
+        file.write("name,step,value\r\n")
         for name, (steps, values) in run.metrics().items():
-            rows.writerows(zip([name] * len(steps), steps.tolist(), values.tolist()))
+            name = _quoted(name)
+            for step, value in zip(steps.tolist(), values.tolist()):
+                file.write(f"{name},{step},{value!r}\r\n")
     about = describe(run) | {"signals": described, "checkpoints": models}
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(_plain.strict(about), file, indent=1, ensure_ascii=False, allow_nan=False)
         file.write("\n")
+
+
+def _quoted(text):
+    """A field of a .csv file; Python's own writer refuses NUL before 3.11."""
+    if any(mark in text for mark in ',"\r\n') or not text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _fits_wav(signal):

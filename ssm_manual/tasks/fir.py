@@ -28,6 +28,7 @@ def advance(y, delay):
     ndarray
         Of y's shape.
     """
+    y = _validate.array("y", y, finite=False)
     delay = _validate.length("delay", delay)
     if delay == 0:
         return y
@@ -59,7 +60,7 @@ class LeastSquaresFIR:
     causal = True
 
     def __init__(self, taps=64):
-        self.taps = _validate.size("taps", taps, minimum=1)
+        self.taps = _validate.size("taps", taps)
 
     @property
     def settings(self):

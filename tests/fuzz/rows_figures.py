@@ -9,6 +9,15 @@ from fuzz.draws import draw_poles
 from fuzz.making import simple
 from ssm_manual import plots
 
+#: Matplotlib's own arithmetic, which warns of its overflows.
+BEYOND = {
+    f"* {hazard}": (None, "no axis reaches so far")
+    for hazard in (
+        *("value: large", "value: huge", "value: one huge", "value: huge and tiny"),
+        *("number: 1e308", "number: subnormal", "number: 1e-300", "number: 1e30"),
+    )
+}
+
 
 @functools.cache
 def _axes():
@@ -34,8 +43,19 @@ def _drawn(function):
     return call
 
 
+def figure(name, call, words, make):
+    """A row of a figure."""
+    groups = {kind.split(":")[1].rstrip("?") for kind in words.split()}
+    beyond = {
+        key: verdict
+        for key, verdict in BEYOND.items()
+        if ("number" in groups if "number" in key else groups - {"number", "int", "choice", "flag"})
+    }
+    return simple(name, call, words, make, exceptions=beyond)
+
+
 def _figure_rows():
-    yield simple(
+    yield figure(
         "plots.poles",
         _drawn(plots.poles),
         "A_bar:pole initial:pole? conjugates:flag",
@@ -45,13 +65,13 @@ def _figure_rows():
             "conjugates": True,
         },
     )
-    yield simple(
+    yield figure(
         "plots.kernel",
         _drawn(plots.kernel),
         "K:array dt:number?",
         lambda rng, dtype: {"K": rng.standard_normal(9).astype(dtype), "dt": 0.1},
     )
-    yield simple(
+    yield figure(
         "plots.frequency_response",
         _drawn(plots.frequency_response),
         "frequencies:real response:array rate:number?",
@@ -61,13 +81,13 @@ def _figure_rows():
             "rate": 10.0,
         },
     )
-    yield simple(
+    yield figure(
         "plots.loss_curve",
         _drawn(plots.loss_curve),
         "losses:real",
         lambda rng, dtype: {"losses": rng.uniform(0.1, 1, 9).astype(dtype)},
     )
-    yield simple(
+    yield figure(
         "plots.signals",
         _drawn(
             lambda noisy, clean, **given: plots.signals({"noisy": noisy, "clean": clean}, **given)
@@ -80,7 +100,7 @@ def _figure_rows():
             "start": 3,
         },
     )
-    yield simple(
+    yield figure(
         "plots.hippo_memory",
         _drawn(plots.hippo_memory),
         "u:real N:int rate:number? window:number?",
@@ -91,7 +111,7 @@ def _figure_rows():
             "window": 6.0,
         },
     )
-    yield simple(
+    yield figure(
         "plots.initial_kernels",
         _drawn(plots.initial_kernels),
         "kind:choice modes:int shown:int until:number",

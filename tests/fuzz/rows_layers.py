@@ -278,7 +278,7 @@ def _rows():
     words = "log_dt:real C:array log_A_real:real A_imag:real D:real"
     yield _from_arrays(
         "S4D",
-        f"{words} view:choice",
+        f"{words} B:real? view:choice",
         _arrays_of("S4D", {"view": "auto"}),
         ("to_arrays", "to_statespace"),
     )
@@ -301,6 +301,7 @@ def _rows():
             "layer": _made("DenseSSM", {}, dtype.name, np.random.default_rng(1)),
             "radius": 0.9,
         },
+        alters=True,
     )
 
 

@@ -75,6 +75,7 @@ def _optimizer_rows():
                 **_grads(rng, dtype),
                 "factor": 0.5,
             },
+            alters=True,
             covers=(f"ssm_manual.training.{name}.settings",),
             exceptions={
                 "* layout: nested lists": (EITHER, "arrays alone"),
@@ -157,6 +158,11 @@ def _trainer(rng, dtype):
     }
 
 
+def _trainer_settings(**given):
+    trainer = Trainer(**given)
+    return trainer.max_norm, trainer.accumulate, trainer.seed
+
+
 def _fitted(rng, dtype):
     given = _trainer(rng, dtype)
     u, target = _arrays(dtype)
@@ -196,7 +202,7 @@ def _training_rows():
     )
     yield simple(
         "training.Trainer",
-        lambda **given: vars(Trainer(**given)),
+        _trainer_settings,
         "model:object loss:choice optimizer:object max_norm:number? accumulate:int seed:int "
         "loss_options:object?",
         _trainer,
@@ -250,7 +256,7 @@ def _training_rows():
     )
     yield simple(
         "training.EarlyStopping",
-        lambda **given: vars(EarlyStopping(**given)),
+        lambda **given: EarlyStopping(**given).patience,
         "patience:int mode:choice min_change:number restore:flag enough:number?",
         lambda rng, dtype: {
             "patience": 3,

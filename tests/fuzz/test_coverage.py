@@ -4,9 +4,12 @@ import contextlib
 import importlib
 import inspect
 
+import numpy as np
+import pytest
 from test_docs import public_objects
 
 from fuzz.coverage import EXCLUDED, ROWS
+from fuzz.engine import Fault, compare
 from fuzz.hazard import EVERYTHING
 from fuzz.hazards import HAZARDS
 
@@ -53,6 +56,49 @@ def exists(name):
 def test_rows_and_reasons_name_what_there_is():
     stale = [name for name in (*covered(), *EXCLUDED) if not exists(name)]
     assert not stale, f"no such public name: {stale}"
+
+
+#: Flags whose effect a row's result does not show, and where it would.
+WITHOUT_EFFECT = {
+    "cache": "what backward needs",
+    "create": "where there is no file",
+    "damped": "training.SGD.step",
+    "durable": "when the power goes",
+    "path": "history.path",
+    "readonly": "what is written afterwards",
+    "real": "the output of a DiagonalSSM",
+    "restore": "the parameters after training",
+    "tied": "forward, with a seed",
+    "tied_dropout": "forward, with a seed",
+}
+
+
+@pytest.mark.fuzz
+def test_every_flag_has_an_effect():
+    """An option that is taken and ignored would pass every comparison."""
+    ignored = []
+    for row in ROWS:
+        for flag in [n for n, (kind, _) in row.kinds().items() if kind == "flag"]:
+            if (flag not in WITHOUT_EFFECT or ".ops." in row.name) and not any(
+                _differs(row, flag, seed) for seed in range(6)
+            ):
+                ignored.append(f"{row.name} {flag}")
+    assert not ignored, f"True and False give the same: {ignored}"
+
+
+def _differs(row, flag, seed):
+    outs = []
+    for value in (True, False):
+        given = row.make(np.random.default_rng(seed), np.dtype("float64")) | {flag: value}
+        try:
+            outs.append(row.call(**given))
+        except ValueError:
+            return True  # refused beside the others
+    try:
+        compare(*outs, 1e-12, "the other")
+    except Fault:
+        return True
+    return False
 
 
 def test_the_data_of_all_rows_are_sound():
