@@ -293,7 +293,7 @@ def test_a_block_that_does_not_fit_is_refused(store):
         ("y", np.zeros((3, 2), np.int16), r"blocks of shape \(2, n\)"),
         ("y", np.zeros(2, np.int16), r"blocks of shape \(2, n\)"),
         ("new", np.zeros(3, bool), "block has dtype bool; it must be one of float32"),
-        ("new", np.zeros(3, object), "dtype is 'object'"),
+        ("new", np.zeros(3, object), "block has dtype object"),
         ("new", np.zeros((1, 1, 1)), r"block is .*; it must be an array of shape"),
         ("", np.zeros(3), "name is ''; it must be a text"),
         (3, np.zeros(3), "name is 3; it must be a text"),

@@ -28,7 +28,7 @@ def advance(y, delay):
     ndarray
         Of y's shape.
     """
-    y = _validate.array("y", y, finite=False)
+    y = np.atleast_1d(_validate.array("y", y, finite=False))
     delay = _validate.length("delay", delay)
     if delay == 0:
         return y
