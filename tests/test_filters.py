@@ -187,3 +187,14 @@ def test_odd_lengths_and_short_signals(rng):
                 restored = method(rng.standard_normal(other))
                 assert restored.shape == (other,)
                 assert np.isfinite(restored).all()
+
+
+def test_what_is_no_delay_and_no_number_of_taps():
+    for delay in (-1, 0.5, True):
+        with pytest.raises(ValueError, match=f"delay is {delay}"):
+            filters.advance(np.ones(3), delay)
+    with pytest.raises(ValueError, match="y is 'abc'; it must be an array"):
+        filters.advance("abc", 1)
+    for taps in (0, 0.5, True):
+        with pytest.raises(ValueError, match=f"taps is {taps}"):
+            filters.LeastSquaresFIR(taps)

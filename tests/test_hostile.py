@@ -262,3 +262,10 @@ def test_seasons_without_a_mask():
         seasonal.carried(np.ma.array([1.0, 2.0], mask=[False, True]))
     with pytest.raises(ValueError, match="values is"):
         seasonal.carried([[1.0], [1.0, 2.0]])
+
+
+def test_values_in_single_precision_are_taken():
+    single = seasonal.carried(
+        np.array([316, np.nan, 317], np.float32)
+    )  # compared with 1e100, in silence
+    assert single.tolist() == [316.0, 316.0, 317.0]

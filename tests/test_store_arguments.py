@@ -38,6 +38,7 @@ ITSELF["a"] = [ITSELF, ITSELF]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"name": "x" * (2**20 + 1)}, "name has 1048577 characters; it must have at most 1048576"),
         ({"tags": dict}, "tags is <class 'dict'>; it must be a list of texts"),
         ({"tags": 3}, "tags is 3"),
         ({"tags": [3]}, "tags\[0\] is 3"),
@@ -57,7 +58,7 @@ ITSELF["a"] = [ITSELF, ITSELF]
 )
 def test_what_start_refuses(arguments, message, store):
     with pytest.raises(ValueError, match=message):
-        store.start("a", **arguments)
+        store.start(**{"name": "a"} | arguments)
     assert store.runs() == []
 
 

@@ -35,6 +35,7 @@ def test_the_smallest_task(rng):
         (lambda: sentinel(np.random.default_rng(0), 0, 1), "sequences is 0"),
         (lambda: sentinel(np.random.default_rng(0), 1, 0), "length is 0"),
         (lambda: sentinel(np.random.default_rng(0), 1, 1, vocabulary=1), "vocabulary is 1"),
+        (lambda: sentinel(np.random.default_rng(0), 1, 1, 2**64), "vocabulary is 18"),
         (lambda: Sentinel(length=9), "length is 9; it must be at least 10"),
         (lambda: Sentinel(delay=9), "an option of sentinel is 'delay'"),
     ],

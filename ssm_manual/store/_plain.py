@@ -26,6 +26,9 @@ __all__ = [
 #: one program has written every other can read, show and export.
 DEEPEST = 100
 
+#: Characters of a name, at most.
+LONGEST_NAME = 2**20
+
 
 def name(argument, value):
     """``value`` if it can name something: any text but the empty one."""
@@ -37,6 +40,10 @@ def name(argument, value):
         raise ValueError(
             f"{argument} is {_validate.show(value)}; it must be a text that UTF-8 can hold"
         ) from None
+    if len(value) > LONGEST_NAME:
+        raise ValueError(
+            f"{argument} has {len(value)} characters; it must have at most {LONGEST_NAME}"
+        )
     return str(value)
 
 

@@ -27,6 +27,11 @@ def advance(y, delay):
     -------
     ndarray
         Of y's shape.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
     """
     y = np.atleast_1d(_validate.array("y", y, finite=False))
     delay = _validate.length("delay", delay)
