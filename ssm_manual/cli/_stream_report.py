@@ -84,7 +84,7 @@ def text(session):
     if s.format.name == "int16":
         lines.append(f"clipped: {s.clipped} samples")
     if s.latency.count:
-        lines.append(f"from a block's last sample to its output written: {s.latency}")
+        lines.append(f"from a block being read to its output written: {s.latency}")
         lines.append(f"  of which in the filter: {s.filtering}")
     if s.real_time_factor is not None:
         lines.append(
