@@ -41,7 +41,7 @@ ITSELF["a"] = [ITSELF, ITSELF]
         ({"name": "x" * (2**20 + 1)}, "name has 1048577 characters; it must have at most 1048576"),
         ({"tags": dict}, "tags is <class 'dict'>; it must be a list of texts"),
         ({"tags": 3}, "tags is 3"),
-        ({"tags": [3]}, "tags\[0\] is 3"),
+        ({"tags": [3]}, r"tags\[0\] is 3"),
         ({"seed": 2.5}, "seed is 2.5; it must be an integer"),
         ({"seed": True}, "seed is True"),
         ({"seed": [1, "2"]}, "seed is '2'"),

@@ -93,6 +93,14 @@ class Recurrence:
         border = self._border if self._count else self._x
         return {"x": self._x[:, 0].copy(), "border": border[:, 0].copy(), "since": since}
 
+    def mark(self):
+        """What `go_back` takes: the border is never written to, the rest is."""
+        return self._x.copy(), self._border, self._since.copy(), self._count
+
+    def go_back(self, mark):
+        """Forget what came after `mark`."""
+        self._x, self._border, self._since, self._count = mark
+
     def restore(self, name, arrays):
         """Go on from `state`."""
         own = _take(name, arrays, self.state())
@@ -123,6 +131,14 @@ class Deep:
     def state(self):
         """By name, copied; empty before the first sample."""
         return dict(_leaves(self._state))
+
+    def mark(self):
+        """As of `Recurrence`; a state is replaced, never written to."""
+        return self._state
+
+    def go_back(self, mark):
+        """As of `Recurrence`."""
+        self._state = mark
 
     def restore(self, name, arrays):
         """Go on from `state`, whose form that of one sample of silence tells."""

@@ -107,7 +107,7 @@ class LinearRegression:
         Raises
         ------
         ValueError
-            If a shape or dtype does not fit or a value is not finite.
+            If a shape or dtype does not fit or a value is not finite, or NaN would come out.
         """
         weights, bias = self.params["weights"], self.params["bias"]
         X, _ = _validate.arrays(X=X, weights=weights, real=("X",))

@@ -73,11 +73,9 @@ class Stream:
         Raises
         ------
         ValueError
-            If the shape or a value does not fit, or the stream was finished. The stream then stands
+            If the shape or a value does not fit, or the stream was finished, or numbers on the way
+            leave the range of the model's format and NaN would come out. The stream then stands
             where it stood.
-        NonFiniteError
-            If what comes out left the range of the model's precision, and NaN followed. A stream in
-            which that has happened is of no further use.
         """
         u = self._scaled(block)
         if not self._causal:
@@ -107,17 +105,26 @@ class Stream:
             )
         return u
 
+    def _advanced(self, u):
+        """The output of every model over its rows."""
+        if len(self._parts) == 1:
+            return self._parts[0].advance(u)
+        rows = (u[i : i + 1] for i in range(len(u)))
+        return np.concatenate([part.advance(row) for part, row in zip(self._parts, rows)])
+
     def _restored(self, u):
         """``offset + scale y`` of every model over its rows, in double precision."""
-        if len(self._parts) == 1:
-            y = self._parts[0].advance(u)
-        else:
-            rows = (u[i : i + 1] for i in range(len(u)))
-            y = np.concatenate([part.advance(row) for part, row in zip(self._parts, rows)])
-        with np.errstate(over="ignore"):
-            restored = np.multiply(y, self.filter.scale, dtype=np.float64)
-        restored += self.filter.offset
-        _validate.sound_values(restored=restored)
+        before = [part.mark() for part in self._parts]
+        try:
+            y = self._advanced(u)
+            with np.errstate(over="ignore"):
+                restored = np.multiply(y, self.filter.scale, dtype=np.float64)
+                restored += self.filter.offset
+            _validate.sound_values(restored=restored)
+        except BaseException:
+            for part, mark in zip(self._parts, before):
+                part.go_back(mark)
+            raise
         if self._skip:
             restored = restored[:, self._skip :]
             self._skip = max(0, self._skip - u.shape[1])
@@ -194,11 +201,12 @@ class Stream:
         own = [{} for _ in self._parts]
         rest = {}
         for name in state:
-            _, index, key = ["", "", *str(name).split(".", 2)][-3:]
-            if str(name).startswith("models.") and index.isdecimal() and int(index) < len(own):
-                own[int(index)][key] = state[name]
-            else:
-                rest[name] = np.asarray(state[name])
+            if not isinstance(name, str):
+                raise ValueError(f"state has the key {_validate.show(name)}; it must be a text")
+            _, _, key = name.removeprefix("models.").partition(".")
+            which = [i for i in range(len(own)) if name.startswith(f"models.{i}.")]
+            into, key = (own[which[0]], key) if which else (rest, name)
+            into[key] = _array(f"state {name}", state[name])
         held = rest.pop("held", None)
         if rest.keys() != {"channels", "skip"} or (held is not None and self._causal):
             raise ValueError(
@@ -217,3 +225,14 @@ class Stream:
             held = _validate.array("state held", held, real=True).astype(self.filter.dtype)
             _validate.shape("state held", held, (self.channels, None), meaning="(channels, n)")
             self._held = [held]
+
+
+def _array(name, value):
+    """An array of numbers in native byte order, of any dtype."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array, whose mask would be ignored; fill it first")
+    try:
+        a = np.asarray(value)
+    except (TypeError, ValueError):  # a ragged list, or one too deep
+        raise ValueError(f"{name} is {_validate.show(value)}; it must be an array") from None
+    return a.astype(a.dtype.newbyteorder("="), copy=False)

@@ -240,7 +240,7 @@ def fit(
         If a loss is not finite or grows beyond a million times that of the start [DESCENT-6]. The
         model is put back to the parameters of its best epoch, and to its count of epochs there.
     """
-    epochs = _validate.integer("epochs", epochs, minimum=1)
+    epochs = _validate.length("epochs", epochs, minimum=1)
     X, y = model.table(X, y)
     _validate.one_of("updates", updates, UPDATES)
     standardise = _validate.flag("standardise", standardise)
