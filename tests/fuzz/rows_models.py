@@ -235,7 +235,7 @@ def _model_rows():
         "u:real lengths:ids? seed:int?",
         _deep_input,
     )
-    yield method("models.SequenceModel", "backward", "grad_y:array", _deep_back)
+    yield method("models.SequenceModel", "backward", "grad_y:array?", _deep_back)
     yield simple(
         "models.look_inside",
         models.look_inside,

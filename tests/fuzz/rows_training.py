@@ -232,6 +232,7 @@ def _training_rows():
             "epochs int: a googol": (None, "would run for years"),
             "epochs int: 400 digits": (None, "would run for years"),
         },
+        also=("data",),
     )
     yield simple(
         "training.fit",
