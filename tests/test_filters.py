@@ -193,7 +193,7 @@ def test_what_is_no_delay_and_no_number_of_taps():
     for delay in (-1, 0.5, True):
         with pytest.raises(ValueError, match=f"delay is {delay}"):
             filters.advance(np.ones(3), delay)
-    with pytest.raises(ValueError, match="y is 'abc'; it must be an array"):
+    with pytest.raises(ValueError, match="y has dtype <U3; it must be"):
         filters.advance("abc", 1)
     for taps in (0, 0.5, True):
         with pytest.raises(ValueError, match=f"taps is {taps}"):

@@ -207,7 +207,7 @@ def test_rows_where_none_should_be(store):
         ('UPDATE run SET scores = \'{"a": "b"}\'', "a score"),
         ("UPDATE series SET name = x'00'", "a metric"),
         ("UPDATE checkpoint SET name = x'00'", "no text"),
-        ("UPDATE checkpoint SET size = 'x'", "not complete"),
+        ("UPDATE checkpoint SET size = 'x'", "has no size"),
     ],
 )
 def test_cells_that_make_no_sense(sql, message, store):
@@ -230,15 +230,14 @@ def test_cells_that_make_no_sense(sql, message, store):
         tell()
 
 
-def test_a_metric_without_values_is_none(store):
-    from ssm_manual.cli import _runs_report
-
+def test_a_metric_that_has_lost_its_values_is_damage(store):
+    """A name is entered together with its first value."""
     with store.start("a") as run:
         run.log(0, loss=1.0)
     run.database.execute("DELETE FROM metric")
-    assert run.metrics() == {}
-    assert "loss" not in _runs_report.details(run)
-    assert _runs_report.comparison([run, run])["last"] == {}
+    for name in (None, "loss"):
+        with pytest.raises(StoreError, match="a metric of run 1 makes no sense"):
+            run.metrics(name)
 
 
 def test_each_write_waits_for_the_disk_if_asked_to(path, tmp_path):

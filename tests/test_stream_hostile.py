@@ -68,5 +68,5 @@ def test_predictions_beyond_the_range():
     X = np.zeros((1, 64))
     X[0, 0] = 1.7e308
     assert model.predict(X).tolist() == [np.inf]
-    with pytest.raises(ValueError, match="prediction would be NaN"):
+    with pytest.raises(ValueError, match="p would be NaN"):
         model.predict(np.full((1, 64), 1.7e308))

@@ -43,8 +43,7 @@ class Metrics:
         if not all(type(key) is str for key in series):
             raise self._run._damaged("a metric")
         if name is None:
-            found = {key: self._values(number) for key, number in series.items()}
-            return {key: own for key, own in found.items() if own[0].size}
+            return {key: self._values(number) for key, number in series.items()}
         _plain.known("name", name, series)
         return self._values(series[name])
 

@@ -368,6 +368,7 @@ class Run:
         return StoreError(f"{where}: is damaged: {what} of run {self.id} makes no sense")
 
     def check_writable(self):
+        """Raise `StoreError` unless something could be added to the run now."""
         self.database.check_writable()
         if not self.writable:
             raise StoreError(
