@@ -238,7 +238,7 @@ def _run_rows():
         on_a_run(lambda run, **given: run.load_checkpoint(**given), filled=True),
         "name:choice expected:object?",
         lambda rng, dtype: {"name": "m", "expected": LinearRegression},
-        also=("hold",),
+        also=("m",),
     )
     yield simple(
         "store.Run.write_checkpoint",

@@ -217,6 +217,7 @@ def _training_rows():
         "u:real target:real epochs:int",
         _fitted,
         covers=("ssm_manual.training.Trainer.evaluate",),
+        alters=True,
         exceptions={
             "epochs number": (EITHER, ""),
             "u layout: nested lists": (EITHER, "arrays"),
@@ -252,6 +253,7 @@ def _training_rows():
             "improvement": 1e-4,
             "rates": dict.fromkeys("ABCD", 1e-4),
         },
+        alters=True,
         covers=("ssm_manual.models.DiagonalSSM.fit",),
         exceptions={"window type: None": (EITHER, "")},
     )
@@ -303,7 +305,7 @@ def _training_rows():
             "labels": rng.integers(0, 5, (3, 4)),
             "axis": -1,
         },
-        exceptions={"labels id": (EITHER, "no class: wrong")},
+        exceptions={"labels id": (EITHER, "no class: wrong"), "axis int: -1": (EITHER, "the last")},
     )
     yield simple(
         "training.regression.fit",
@@ -321,6 +323,7 @@ def _training_rows():
             "path": False,
         },
         covers=("ssm_manual.models.LinearRegression.fit",),
+        alters=True,
         exceptions={
             **{
                 f"epochs int: {n}": (None, "would run for years")
