@@ -21,6 +21,7 @@ The rules, once for the whole package:
 import contextlib
 import difflib
 import functools
+import math
 import numbers
 import operator
 
@@ -90,6 +91,14 @@ def size(name, value, *, minimum=1, maximum=SIDE):
 def length(name, value, *, minimum=0):
     """``value`` as a number of samples."""
     return integer(name, value, minimum=minimum, maximum=LONGEST)
+
+
+def room(**lengths):
+    """An error if an array of these lengths, each of them checked by `length`, has no room."""
+    total = math.prod(lengths.values())
+    if total > LONGEST:
+        found = ", ".join(f"{name} is {value}" for name, value in lengths.items())
+        raise ValueError(f"{found}: {total} numbers in all; there must be at most {LONGEST}")
 
 
 def integers(name, value):

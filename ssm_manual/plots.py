@@ -293,7 +293,7 @@ def loss_curve(losses, ax=None, *, label="mean |e|² (squared units)", **line):
     return ax
 
 
-def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording"):
+def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording", gaps=False):
     """Several signals over one time axis.
 
     Parameters
@@ -309,11 +309,14 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
         Number of the first sample.
     unit : str
         Unit of the samples.
+    gaps : bool
+        Whether NaN is a gap in the line; else it is refused, as infinity is.
 
     Returns
     -------
     matplotlib.axes.Axes
     """
+    gaps = _validate.flag("gaps", gaps)
     step = 1.0 if rate is None else 1 / _validate.real_number("rate", rate, above=0)
     start = _validate.length("start", start)
     ax = _axes(ax, 8.0, 3.0)
@@ -327,8 +330,11 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
     }
     length = None
     for label, trace in traces.items():
-        trace = _validate.array(f"traces[{label!r}]", trace, real=True)
-        _validate.shape(f"traces[{label!r}]", trace, (length,), meaning="(length,)")
+        name = f"traces[{label!r}]"
+        trace = _validate.array(name, trace, real=True, finite=not gaps)
+        if np.isinf(trace).any():
+            raise ValueError(f"{name} holds infinity; it must not")
+        _validate.shape(name, trace, (length,), meaning="(length,)")
         length = trace.size
         ax.plot(step * (start + np.arange(length)), trace, label=label, **styles.get(label, {}))
     ax.set(xlabel="time (samples)" if rate is None else "time (s)", ylabel=f"signal ({unit})")

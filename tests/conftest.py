@@ -108,6 +108,20 @@ def rng(request):
     )
 
 
+@pytest.fixture
+def path(tmp_path):
+    """Of a store, which is not there yet."""
+    return str(tmp_path / "runs.db")
+
+
+@pytest.fixture
+def store(path):
+    from ssm_manual.store import Store
+
+    with Store(path) as store:
+        yield store
+
+
 # ------------------------------------------------------------------------------------ random data
 
 

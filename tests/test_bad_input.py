@@ -320,7 +320,11 @@ OPTIONS = [
     *(("fit", {"patience": bad}, "patience is") for bad in (0, -1, 1.5, True)),
     *(("fit", {"improvement": bad}, "improvement is") for bad in (-1, 2, np.nan, None)),
     *(("fit", {"progress": bad}, "progress is") for bad in (True, 3, "bar")),
-    ("fit", {"u": lambda start, count: (u[0], u[0])}, "target is given beside a callable u"),
+    (
+        "fit",
+        {"u": lambda start, count: (u[0], u[0])},
+        "u is callable and target is given",
+    ),
     *(
         ("fit", {"u": function, "target": None}, message)
         for function, message in [

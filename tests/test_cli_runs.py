@@ -136,6 +136,13 @@ def test_plot_draws_metrics_and_signals(filled, capsys, monkeypatch):
     assert own.lines[0].get_xdata()[0] == 0.07
     assert own.lines[0].get_xdata().size == 9
     assert own.get_title(loc="left") == "run 1, channel 1"
+    with Store("runs.db") as store, store.start("gaps") as run:
+        for name in ("x" * 70 + "a", "x" * 70 + "b"):  # alike as far as they are shown
+            run.append(name, np.array([1.0, math.nan, 2.0, math.inf]))
+    (ax,) = panels("4")
+    assert [line.get_ydata().tolist()[::2] for line in ax.lines] == [[1, 2], [1, 2]]
+    assert all(np.isnan(line.get_ydata()[1::2]).all() for line in ax.lines)  # no zero, a gap
+    assert all("2 not finite" in text.get_text() for text in ax.get_legend().get_texts())
 
 
 def test_export_and_delete(filled, capsys, monkeypatch):
@@ -157,7 +164,12 @@ def test_export_and_delete(filled, capsys, monkeypatch):
         assert "Delete this run for ever?" in capsys.readouterr().out
     assert len(ran(capsys, "list", "runs.db").splitlines()) == 4
     assert answer("y\n") == 0
-    assert ran(capsys, "delete", "runs.db", "2", "3", "--yes").endswith("deleted 2, 3\n")
+    with Store("runs.db") as store:
+        store.start("now")
+        assert main(["runs", "delete", "runs.db", "2", "4", "--yes", "--force"]) == 2
+        assert "run 4 is running: it cannot be deleted" in capsys.readouterr().err
+        assert [run.id for run in store.runs()] == [2, 3, 4]  # all or none
+    assert ran(capsys, "delete", "runs.db", "2", "3", "4", "--yes").endswith("deleted 2, 3, 4\n")
     assert ran(capsys, "list", "runs.db") == "no runs\n"
 
 

@@ -71,7 +71,11 @@ def test_snr():
     # draws are pooled: the mean of the errors' powers, not of the decibels
     errors = np.stack([0.1 * clean, 0.3 * clean])
     assert denoising.snr(clean, errors) == pytest.approx(-10 * np.log10((0.01 + 0.09) / 2))
-    assert denoising.snr(clean, 0 * clean) == np.inf
+    assert denoising.snr(clean, 0 * clean) == denoising.snr(0 * clean, 0 * clean) == np.inf
+    assert denoising.snr(0 * clean, clean) == -np.inf
+    for size in (1e-200, 1e200):  # whose squares no format holds
+        assert denoising.snr(size * clean, 0.1 * size * clean) == pytest.approx(20)
+        assert denoising.snr(clean, size * clean) == pytest.approx(-20 * np.log10(size))
 
 
 # ---------------------------------------------------------------------------------------- training

@@ -246,7 +246,7 @@ WRONG = [
     ({"target": np.ones((1, 9))}, "target has shape"),
     ({"target": np.full(9, np.inf)}, "target holds inf at index"),
     ({"target": np.ones(9) * 1j}, "target has dtype complex128.*real"),
-    ({"u": lambda start, n: (np.ones((n, 9)),) * 2}, "target is given beside a callable"),
+    ({"u": lambda start, n: (np.ones((n, 9)),) * 2}, "u is callable and target is given beside it"),
 ]
 
 

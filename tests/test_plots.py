@@ -130,6 +130,8 @@ def test_signals_share_a_time_axis():
         (lambda: plots.loss_curve([1j]), "losses has dtype complex128"),
         (lambda: plots.signals({"a": np.ones(2), "b": np.ones(3)}), r"traces\['b'\] has shape"),
         (lambda: plots.signals({"a": np.ones(2)}, rate=-1.0), "rate is -1.0"),
+        (lambda: plots.signals({"a": [0, np.nan]}), r"traces\['a'\]"),
+        (lambda: plots.signals({"a": [0, np.inf]}, gaps=True), r"traces\['a'\] holds infinity"),
     ],
 )
 def test_refuses(draw, message):

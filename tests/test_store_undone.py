@@ -12,17 +12,6 @@ from ssm_manual.models import DiagonalSSM
 from ssm_manual.store import Store, StoreError, _database, _export
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "runs.db")
-
-
-@pytest.fixture
-def store(path):
-    with Store(path) as store:
-        yield store
-
-
 def test_what_is_undone_is_undone_for_every_run_of_the_store(store):
     """A run goes on where it stood, and no name is taken for another's."""
     first, second = store.start("a"), store.start("b")

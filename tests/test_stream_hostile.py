@@ -36,13 +36,16 @@ def test_a_state_of_another_byte_order(filter, state, block):
     ("change", "message"),
     [
         ({1: np.ones(2)}, "state has the key 1; it must be a text"),
-        ({"models.0.x": [[1.0, 2.0], [3.0]]}, r"state models\.0\.x is \[\[1.0, 2.0\], \[3.0\]\]"),
-        ({"models.0.x": np.ma.ones((1, 2), complex)}, r"state models\.0\.x is a masked array"),
-        ({"models.0.x": np.full((1, 2), np.nan, complex)}, r"models\.0\.x .*nan"),
+        (
+            {"models.0.x": [[1.0, 2.0], [3.0]]},
+            r"state\['models\.0\.x'\] is \[\[1.0, 2.0\], \[3.0\]\]",
+        ),
+        ({"models.0.x": np.ma.ones((1, 2), complex)}, r"state\['models\.0\.x'\] is a masked array"),
+        ({"models.0.x": np.full((1, 2), np.nan, complex)}, r"models\.0\.x'\] holds .*nan"),
         ({"models." + "9" * 5000 + ".x": np.ones(2)}, "it must be as from Stream.state"),
         ({"models.00.x": np.ones(2)}, "it must be as from Stream.state"),
-        ({"skip": 10**400}, "state skip is .*; it must be an integer"),
-        ({"skip": 2.0}, "state skip is 2.0; it must be an integer"),
+        ({"skip": 10**400}, r"state\['skip'\] is .*; it must be an integer"),
+        ({"skip": 2.0}, r"state\['skip'\] is 2.0; it must be an integer"),
     ],
 )
 def test_a_state_that_is_none(change, message, filter, state):

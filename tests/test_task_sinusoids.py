@@ -109,6 +109,15 @@ def test_autoregression_is_least_squares_and_starts_with_what_there_is(rng):
     assert found.error(x, 2) == pytest.approx(np.mean(np.square(by_hand)))
 
 
+def test_autoregression_of_what_one_weight_would_do_for_and_of_any_unit(rng):
+    found = Autoregression(np.ones((2, 9, 1)), 3)  # of all that forecast it, the smallest
+    np.testing.assert_allclose(found.weights[2], 1 / 3)
+    x = rng.standard_normal((2, 20, 1))
+    for size in (1e-300, 1e300):
+        scaled = Autoregression(size * x, 3).weights[2]
+        np.testing.assert_allclose(scaled, Autoregression(x, 3).weights[2], rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("x", "order", "message"),
     [

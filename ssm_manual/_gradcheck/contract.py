@@ -32,13 +32,18 @@ def own_copies(args, names):
     """Copies of the arguments, each of them checked to be something that can be treated here."""
     copies = []
     for name, x in zip(names, args):
+        if isinstance(x, np.ma.MaskedArray):
+            raise ValueError(f"{name} is a masked array, whose mask would be ignored")
         if isinstance(x, np.ndarray):  # of no subclass, whose arithmetic may be another
             x = np.asarray(x)
         static = x is None or isinstance(x, (int, str, np.integer, np.bool_))
         if isinstance(x, np.ndarray) and x.dtype.kind in "iub":
             static = True  # indices and masks
         if not static:
-            dtype = np.asarray(x).dtype
+            try:
+                dtype = np.asarray(x).dtype
+            except ValueError:  # a ragged list, or one too deep
+                dtype = np.dtype(object)
             if not fd.is_number(x) or dtype.newbyteorder("=") not in _validate.DOUBLE:
                 raise ValueError(
                     f"{name} is {_validate.show(x)} of type {type(x).__name__} and dtype {dtype}; "

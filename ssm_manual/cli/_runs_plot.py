@@ -128,9 +128,14 @@ def _draw_signals(ax, run, names, args, *, titled):
         block = block if channels is None else block[args.channel]
         block = np.abs(block) if block.dtype.kind == "c" else block
         block = np.asarray(block, np.float64)
-        label = f"|{name}|" if described[name].dtype.startswith("complex") else name
-        traces[_text(label)] = np.where(np.isfinite(block), block, 0.0)
-    plots.signals(traces, rate, ax, start=start)
+        finite = np.isfinite(block)
+        label = _text(f"|{name}|" if described[name].dtype.startswith("complex") else name)
+        if not finite.all():
+            label += f" ({block.size - finite.sum()} not finite)"
+        while label in traces:  # two long names that begin alike
+            label += "'"
+        traces[label] = np.where(finite, block, np.nan)
+    plots.signals(traces, rate, ax, start=start, gaps=True)
     several = any((described[name].channels or 1) > 1 for name in names)
     if titled or several:
         title = f"run {run.id}" + f", channel {args.channel}" * several

@@ -108,9 +108,14 @@ def add_parser(subparsers):
     _add_runs(one, nargs=1)
     one.add_argument("folder", metavar="FOLDER", help="a new one")
 
-    one = _action(actions, "delete", _delete, "forget runs; asks before it does")
+    one = _action(actions, "delete", _delete, "forget runs, all or none; asks before it does")
     _add_runs(one, nargs="+")
     one.add_argument("--yes", action="store_true", help="do not ask")
+    one.add_argument(
+        "--force",
+        action="store_true",
+        help="delete also what another machine was running when the file was copied from it",
+    )
 
 
 def _action(actions, name, function, summary, more=""):
@@ -232,8 +237,7 @@ def _delete(args):
             if sys.stdin.readline().strip().lower() not in ("y", "yes"):
                 print("nothing was deleted")
                 return 1
-        for one in runs:
-            store.delete(one)
+        store.delete(*runs, force=args.force)
     print(f"deleted {', '.join(str(one.id) for one in runs)}")
     return 0
 

@@ -195,7 +195,8 @@ class Composite:
                 caches.append(cache)
                 own = _parts.is_fresh(part, own, options["seed"])
             if residual:  # in place where nobody else holds y
-                y = np.add(y, u, out=y) if own else y + u
+                with np.errstate(over="ignore"):  # infinite, as what is beyond the range is
+                    y = np.add(y, u, out=y) if own else y + u
                 own = True
             kept.append(tuple(caches))
             u = y
@@ -208,7 +209,7 @@ class Composite:
     def _backward(self, g, cache, grad_state):
         """`backward` of a checked cotangent, but for the values."""
         if cache.lengths is not None:
-            g = _lengths.cleared(g, cache.lengths)
+            g = _lengths.cleared(_validate.finite_values("grad_y", g), cache.lengths)
         states = self._states("grad_state", grad_state)
         before, grads = [], {}
         for (residual, parts), caches in zip(self._branches[::-1], cache.branches[::-1]):
@@ -221,7 +222,8 @@ class Composite:
                     g, _, found = part.backward(g, kept)
                 grads |= {f"{name}.{key}": grad for key, grad in found.items()}
             if residual:
-                g = np.add(g, around, out=g) if _parts.gives_own(parts[0][1]) else g + around
+                with np.errstate(over="ignore"):
+                    g = np.add(g, around, out=g) if _parts.gives_own(parts[0][1]) else g + around
         # A part has none where it got no state, or where its state is a time.
         before = None if all(x is None for x in before) else tuple(before[::-1])
         return g, before, {name: grads[name] for name in self.params}
@@ -236,7 +238,10 @@ class Composite:
                     after.append(x)
                 else:
                     y = part.step(y)[0]
-            u_t = y + u_t if residual else y
+            if residual:
+                with np.errstate(over="ignore"):
+                    y = y + u_t
+            u_t = y
         return u_t, tuple(after)
 
     def _states(self, name, state):

@@ -67,12 +67,14 @@ class Embedding:
     def __init__(self, vocabulary, features, *, longest=None, deviation=1.0, dtype="float32", rng):
         V = _validate.size("vocabulary", vocabulary)
         H = _validate.size("features", features)
-        deviation = _validate.real_number("deviation", deviation, above=0)
         dtype, _ = _validate.precision(dtype)
+        largest = float(np.finfo(dtype).max) / 100  # none is drawn that far out
+        deviation = _validate.real_number("deviation", deviation, above=0, maximum=largest)
         _validate.generator("rng", rng)
         shapes = {"table": (V, H)}
         if longest is not None:
             shapes["positions"] = H, _validate.length("longest", longest, minimum=1)
+            _validate.room(features=H, longest=longest)
         self.params = {
             name: (deviation * rng.standard_normal(shape)).astype(dtype)
             for name, shape in shapes.items()
@@ -181,9 +183,10 @@ class Embedding:
         grads = {"table": ops.embedding_vjp(residuals, g)[1]}
         if "positions" in self.params:
             total = np.zeros(self.params["positions"].shape)
-            for items, length, kept in pieces:
-                total += ops.positions_vjp(kept, g[items, :, :length])[1]
-            grads["positions"] = total.astype(self.dtype)
+            with np.errstate(over="ignore"):
+                for items, length, kept in pieces:
+                    total += ops.positions_vjp(kept, g[items, :, :length])[1]
+                grads["positions"] = total.astype(self.dtype)
         return None, None, grads
 
     def step(self, u_t, state=None):

@@ -120,7 +120,7 @@ def look_inside(model, u, to_output=None, *, lengths=None, seed=None):
     watched = copy.copy(model)
     watched._body = body = Watched(model._body)
     y, _, cache = watched.forward(u, lengths=lengths, seed=seed, cache=to_output is not None)
-    lengths = None if lengths is None else np.array(lengths)
+    lengths = None if lengths is None else np.array(lengths, np.int64)
     if to_output is None:
         return Inside(y, body.activations, None, None, lengths)
     _, _, grads = watched.backward(to_output(y), cache)

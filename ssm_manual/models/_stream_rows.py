@@ -159,10 +159,11 @@ def _take(name, arrays, like):
     for key, expected in like.items():
         shape = expected.shape if key != "since" else (len(expected), None)
         a = arrays[key] = np.asarray(arrays[key])
+        whole = f"state['{name}.{key}']"
         if a.dtype != expected.dtype:
-            raise ValueError(f"{name}.{key} has dtype {a.dtype}; it must be {expected.dtype}")
-        _validate.shape(f"{name}.{key}", a, shape)
-        _validate.finite_values(f"{name}.{key}", a)
+            raise ValueError(f"{whole} has dtype {a.dtype}; it must be {expected.dtype}")
+        _validate.shape(whole, a, shape)
+        _validate.finite_values(whole, a)
     return arrays
 
 

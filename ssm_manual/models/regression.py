@@ -146,7 +146,7 @@ class LinearRegression:
         from ssm_manual.training import regression
 
         X, y = self.table(X, y)
-        l2 = _validate.real_number("l2", l2, minimum=0)
+        l2 = regression.in_range("l2", l2, self.dtype, minimum=0)
         weights, bias = self.params["weights"], self.params["bias"]
         loss, residuals = regression.objective_fwd(weights, bias, X, y, l2=l2)
         grad_weights, grad_bias, _, _ = regression.objective_vjp(residuals, self.dtype.type(1))

@@ -206,24 +206,24 @@ class Stream:
             _, _, key = name.removeprefix("models.").partition(".")
             which = [i for i in range(len(own)) if name.startswith(f"models.{i}.")]
             into, key = (own[which[0]], key) if which else (rest, name)
-            into[key] = _array(f"state {name}", state[name])
+            into[key] = _array(f"state[{name!r}]", state[name])
         held = rest.pop("held", None)
         if rest.keys() != {"channels", "skip"} or (held is not None and self._causal):
             raise ValueError(
                 f"state has {sorted(map(str, state))}; it must be as from Stream.state of the same "
                 "filter"
             )
-        channels = _validate.integer("state channels", rest["channels"])
+        channels = _validate.integer("state['channels']", rest["channels"])
         if channels != self.channels:
             raise ValueError(f"state has {channels} channels; this stream has {self.channels}")
         self._skip = _validate.integer(
-            "state skip", rest["skip"], minimum=0, maximum=self.filter.delay
+            "state['skip']", rest["skip"], minimum=0, maximum=self.filter.delay
         )
         for index, (part, arrays) in enumerate(zip(self._parts, own)):
             part.restore(f"models.{index}", arrays)
         if held is not None:
-            held = _validate.array("state held", held, real=True).astype(self.filter.dtype)
-            _validate.shape("state held", held, (self.channels, None), meaning="(channels, n)")
+            held = _validate.array("state['held']", held, real=True).astype(self.filter.dtype)
+            _validate.shape("state['held']", held, (self.channels, None), meaning="(channels, n)")
             self._held = [held]
 
 

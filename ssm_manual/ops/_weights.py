@@ -18,7 +18,7 @@ def weights_of(weights, shape, dtype):
     """
     if weights is None:
         return None, float(np.prod(shape))
-    given = _validate.array("weights", weights, real=True)
+    given = np.asarray(_validate.array("weights", weights, real=True))
     if not isinstance(weights, np.ndarray):
         given = given.astype(dtype)  # a list of numbers takes the precision beside it
     if given.dtype != dtype:

@@ -76,6 +76,8 @@ def embedding_fwd(ids, table, *, axis=-1):
     _validate.one_of("axis", axis, (-1, -2))
     ids = _checked_ids(ids, len(table))
     if axis == -1:
+        if ids.ndim == _validate.AXES:
+            raise ValueError(f"ids has {ids.ndim} axes; it must have at most {_validate.AXES - 1}")
         y = np.take(table, ids, axis=0)
     else:
         _validate.shape("ids", ids, (None, None), meaning="(batch, L)")
@@ -85,6 +87,7 @@ def embedding_fwd(ids, table, *, axis=-1):
     return y, Residuals(ids, _validate.stand_in(table.shape, table.dtype), axis)
 
 
+@_validate.sound("grad_ids", "grad_table")
 def embedding_vjp(residuals, grad_y):
     """None for ids, and the gradient to the table: the sum over the places of a row [EMBED-2]."""
     ids, table, axis = residuals
@@ -199,6 +202,7 @@ class PositionsResiduals(NamedTuple):
     start: int
 
 
+@_validate.sound("y")
 def positions_fwd(x, table, *, start=0):
     """`positions` and its residuals."""
     x, table = _validate.arrays(x=x, table=table, real=("x", "table"))
@@ -214,6 +218,7 @@ def positions_fwd(x, table, *, start=0):
     return x + table[:, start:stop], PositionsResiduals(*like, start)
 
 
+@_validate.sound("grad_x", "grad_table")
 def positions_vjp(residuals, grad_y):
     """Gradients to x, a copy of g, and to table, the sum of g over the batch [EMBED-4]."""
     x, table, start = residuals

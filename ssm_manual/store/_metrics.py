@@ -21,7 +21,7 @@ class Metrics:
     def log(self, step, values):
         """See `Run.log`."""
         step = _validate.integer("step", step, minimum=0, maximum=2**63 - 1)
-        floats = {_plain.name("a name", key): _plain.number(key, v) for key, v in values.items()}
+        floats = _plain.numbers("values", values)
         database = self._run.database
         with database.lock:
             self._run.check_writable()

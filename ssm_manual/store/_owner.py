@@ -9,7 +9,7 @@ run that is being written is never marked by somebody else.
 import os
 import platform
 
-__all__ = ["alive", "myself"]
+__all__ = ["alive", "elsewhere", "myself"]
 
 
 def myself():
@@ -65,6 +65,22 @@ def alive(owner, me=None):
     if state in ("Z", "X"):  # killed, and its parent has not asked yet
         return False
     return None in (began, owner.get("began")) or began == owner["began"]
+
+
+def elsewhere(owner):
+    """Whether a process cannot be seen from here: of another machine, or another container.
+
+    Parameters
+    ----------
+    owner : dict
+        What `myself` was there.
+
+    Returns
+    -------
+    bool
+    """
+    me = myself()
+    return any(owner.get(what) != me[what] for what in ("machine", "group"))
 
 
 def _stat(pid):

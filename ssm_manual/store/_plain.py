@@ -2,8 +2,8 @@
 
 import json
 import math
-import numbers
 import os
+from numbers import Real
 
 import numpy as np
 
@@ -14,7 +14,7 @@ __all__ = [
     "from_text",
     "known",
     "name",
-    "number",
+    "numbers",
     "seed",
     "strict",
     "tags",
@@ -34,16 +34,16 @@ def name(argument, value):
     """``value`` if it can name something: any text but the empty one."""
     if not isinstance(value, str) or not value:
         raise ValueError(f"{argument} is {_validate.show(value)}; it must be a text, not empty")
+    if len(value) > LONGEST_NAME:
+        raise ValueError(
+            f"{argument} has {len(value)} characters; it must have at most {LONGEST_NAME}"
+        )
     try:
         value.encode()
     except UnicodeEncodeError:
         raise ValueError(
             f"{argument} is {_validate.show(value)}; it must be a text that UTF-8 can hold"
         ) from None
-    if len(value) > LONGEST_NAME:
-        raise ValueError(
-            f"{argument} has {len(value)} characters; it must have at most {LONGEST_NAME}"
-        )
     return str(value)
 
 
@@ -132,22 +132,27 @@ def _strict(value):
     return value
 
 
-def number(name, value):
-    """A real number as a float; NaN and infinity too. ``name`` may be anybody's text."""
-    name = name if name.isprintable() and len(name) <= 80 else _validate.show(name)
+def numbers(argument, values):
+    """Real numbers by name, as floats; NaN and infinity too."""
+    return {name("a name", key): _number(argument, key, value) for key, value in values.items()}
+
+
+def _number(argument, key, value):
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (numbers.Real, np.floating, np.integer)
+        value, (Real, np.floating, np.integer)
     ):
-        raise ValueError(f"{name} is {_validate.show(value)}; it must be a real number")
+        what = f"{argument}[{_validate.show(key)}] is {_validate.show(value)}"
+        raise ValueError(f"{what}; it must be a real number")
     try:
         with np.errstate(over="ignore"):  # of longer formats, as below
             found = float(value)
         if math.isinf(found) and abs(value) != math.inf:
             raise OverflowError
     except OverflowError:
-        raise ValueError(f"{name} is {_validate.show(value)}; it is beyond float64") from None
+        what = f"{argument}[{_validate.show(key)}] is {_validate.show(value)}"
+        raise ValueError(f"{what}; it is beyond float64") from None
     return found
 
 

@@ -69,8 +69,8 @@ class Store:
             self.path = os.fspath(path)
         except TypeError:
             raise ValueError(f"path is {_validate.show(path)}; it must be a path") from None
-        if not isinstance(self.path, str):
-            raise ValueError(f"path is {_validate.show(path)}; it must be a text")
+        if not isinstance(self.path, str) or not self.path or "\0" in self.path:
+            raise StoreError(f"path is {_validate.show(path)}; it must be the name of a file")
         self._database = Database(
             self.path,
             create=_validate.flag("create", create),
@@ -227,38 +227,48 @@ class Store:
         """
         _export.export(self._mine(run), folder)
 
-    def delete(self, run):
-        """Forget a run: all that belongs to it is deleted.
+    def delete(self, *runs, force=False):
+        """Forget runs: all that belongs to them is deleted, or nothing is.
 
         The file does not get shorter; what comes next takes the room.
 
         Parameters
         ----------
-        run : Run or int
+        *runs : Run or int
+        force : bool
+            Whether to delete also a run that is still marked as running though its process cannot
+            be seen from here, such as one of a file that was copied from another machine.
 
         Raises
         ------
         StoreError
-            If it is running, or the file cannot be written.
+            If one is running, or the file cannot be written.
         """
-        run = self._mine(run)
+        runs = [self._mine(run) for run in runs]
+        force = _validate.flag("force", force)
+        self._database.check_writable()
+        with self._database.transaction():
+            for run in runs:
+                if run.status == "running" and not (force and run._elsewhere()):
+                    raise StoreError(
+                        f"{self.path}: run {run.id} is running{_beyond(run)}: it cannot be deleted"
+                    )
+            for run in {run.id: run for run in runs}.values():
+                self._delete(run.id)
+
+    def _delete(self, number):
         database = self._database
-        database.check_writable()
-        with database.transaction():
-            if run.status == "running":
-                raise StoreError(f"{self.path}: run {run.id} is running: it cannot be deleted")
-            for (number,) in database.execute("SELECT id FROM signal WHERE run = ?", (run.id,)):
-                first = number << _schema.POSITION_BITS
-                last = first + _schema.LONGEST - 1
-                database.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", (first, last))
-            for (number,) in database.execute("SELECT id FROM checkpoint WHERE run = ?", (run.id,)):
-                _checkpoints.remove(database, number)
-            database.execute(
-                "DELETE FROM metric WHERE series IN (SELECT id FROM series WHERE run = ?)",
-                (run.id,),
-            )
-            for table, column in (("signal", "run"), ("series", "run"), ("run", "id")):
-                database.execute(f"DELETE FROM {table} WHERE {column} = ?", (run.id,))
+        for (signal,) in database.execute("SELECT id FROM signal WHERE run = ?", (number,)):
+            first = signal << _schema.POSITION_BITS
+            last = first + _schema.LONGEST - 1
+            database.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", (first, last))
+        for (checkpoint,) in database.execute("SELECT id FROM checkpoint WHERE run = ?", (number,)):
+            _checkpoints.remove(database, checkpoint)
+        database.execute(
+            "DELETE FROM metric WHERE series IN (SELECT id FROM series WHERE run = ?)", (number,)
+        )
+        for table, column in (("signal", "run"), ("series", "run"), ("run", "id")):
+            database.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
 
     def close(self):
         """Let go of the file; runs that were started here and not ended are interrupted."""
@@ -323,6 +333,10 @@ class Store:
                     "WHERE id = ? AND status = 'running'",
                     (f"process {owner.get('pid')} ended without a word", number),
                 )
+
+
+def _beyond(run):
+    return ", on another machine (force deletes it)" if run._elsewhere() else ""
 
 
 def _versions():

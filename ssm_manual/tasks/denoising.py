@@ -228,15 +228,28 @@ def snr(clean, error):
     Returns
     -------
     float
-        Infinity where the error is zero.
+        Infinity where the error is zero; else minus infinity where the signal is.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or a value is not finite.
     """
     clean = _validate.array("clean", clean, real=True)
     error = _validate.array("error", error, real=True)
     if _validate.broadcast(clean=clean, error=error) != error.shape:
         raise ValueError(f"clean has shape {clean.shape}; it must fit that of error, {error.shape}")
     clean = np.broadcast_to(clean, error.shape)
-    power = float(np.sum(error * error))
-    return 10 * float(np.log10(np.sum(clean * clean) / power)) if power > 0 else float("inf")
+    signal, noise = (_decibels(a) for a in (clean, error))
+    return signal - noise if noise > -np.inf else np.inf
+
+
+def _decibels(a):
+    """``10 log10 sum a^2``, of numbers of any size."""
+    a = np.asarray(a, np.float64)
+    _, exponent = np.frexp(np.max(np.abs(a), initial=0))
+    power = float(np.sum(np.square(np.ldexp(a, -exponent))))
+    return 10 * np.log10(power) + 20 * int(exponent) * np.log10(2) if power > 0 else -np.inf
 
 
 def compare(

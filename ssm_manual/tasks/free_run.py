@@ -64,11 +64,14 @@ class Autoregression:
         # sums of products of any two of order + 1 neighbours, over all places
         windows = np.lib.stride_tricks.sliding_window_view(x, order + 1, axis=1)
         windows = windows.reshape(-1, order + 1).astype(float)
+        # the weights do not depend on the unit: a power of two that leaves no square out of range
+        windows = np.ldexp(windows, -np.frexp(np.abs(windows).max())[1])
         products = windows.T @ windows
         self.weights = []  # of order 1, 2, ..., the oldest sample first
         for n in range(1, order + 1):
             past = slice(order - n, order)
-            self.weights.append(np.linalg.solve(products[past, past], products[past, order]))
+            found = np.linalg.lstsq(products[past, past], products[past, order], rcond=None)
+            self.weights.append(found[0])  # where several do as well, the smallest
 
     def next(self, past, order):
         """What comes after ``past``, (sequences, samples, features).

@@ -179,6 +179,7 @@ def at_start(length=1000, *, features=64, items=4, seed=0):
     length = _validate.length("length", length, minimum=3)
     features = _validate.size("features", features)
     items = _validate.length("items", items, minimum=1)
+    _validate.room(items=items, features=features, length=length)
     seed = _validate.integer("seed", seed, minimum=0)
     u = np.random.default_rng([seed, 2]).standard_normal((items, features, length))
     fresh = functools.partial(np.random.default_rng, [seed, 1])  # all begin with the same numbers

@@ -35,7 +35,10 @@ def bits_right(logits, bits):
     0.75
     """
     logits = _validate.array("logits", logits, real=True)
-    bits = np.asarray(bits)
+    try:
+        bits = np.asarray(bits)
+    except ValueError:  # a ragged list, or one too deep
+        raise ValueError(f"bits is {_validate.show(bits)}; it must be an array") from None
     _validate.shape("bits", bits, logits.shape, meaning="that of logits")
     return float(np.mean((logits > 0) == (bits == 1)))
 

@@ -57,6 +57,7 @@ def sentinel(rng, sequences, length, vocabulary=VOCABULARY):
     _validate.generator("rng", rng)
     sequences = _validate.length("sequences", sequences, minimum=1)
     length = _validate.length("length", length, minimum=1)
+    _validate.room(sequences=sequences, length=length)
     last = _validate.size("vocabulary", vocabulary, minimum=2) - 1
     tokens = rng.integers(0, last, (sequences, length))
     present = rng.integers(0, 2, sequences)

@@ -90,7 +90,8 @@ def sequences(rng, items, length, *, features=3, noise=NOISE):
     items = _validate.length("items", items, minimum=1)
     length = _validate.length("length", length, minimum=1)
     features = _validate.size("features", features)
-    noise = _validate.real_number("noise", noise, minimum=0)
+    _validate.room(items=items, length=length, features=features)
+    noise = _validate.real_number("noise", noise, minimum=0, maximum=1e300)
     shape = items, 1, features
     f1, f2 = rng.uniform(0.5, 2.5, shape), rng.uniform(1, 4, shape)
     p1, p2 = rng.uniform(0, 2 * np.pi, shape), rng.uniform(0, 2 * np.pi, shape)

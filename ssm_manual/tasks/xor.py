@@ -75,6 +75,7 @@ def delayed_xor(rng, sequences, length, *, dtype="float32"):
     _validate.generator("rng", rng)
     sequences = _validate.length("sequences", sequences, minimum=1)
     length = _validate.length("length", length, minimum=3)
+    _validate.room(sequences=sequences, length=length)
     dtype, _ = _validate.precision(dtype)
     item, third = np.arange(sequences), length // 3
     first = rng.integers(0, third, sequences)

@@ -52,8 +52,9 @@ def clip_elementwise(grads, limit):
     count = 0
     for g in grads.values():
         for part in _parts(g):
-            count += int(np.count_nonzero(np.abs(part) > limit))
-            np.clip(part, -limit, limit, out=part)
+            largest = min(limit, float(np.finfo(part.dtype).max))
+            count += int(np.count_nonzero(np.abs(part) > largest))
+            np.clip(part, -largest, largest, out=part)
     return count
 
 

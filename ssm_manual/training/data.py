@@ -32,14 +32,15 @@ class Data:
         self.batches = u if callable(u) else None
         if self.batches is not None:
             if target is not None:
-                raise ValueError("target is given beside a callable u; the callable returns both")
+                raise ValueError("u is callable and target is given beside it; u returns both")
             u, target = self._first()
         else:
             u, target = self._check(u, target)
         self.u, self.target = u, target
         self.length, self.dtype = u.shape[-1], u.dtype
         self.batch = u.shape[0]
-        self.power = float(np.mean(np.abs(target.astype(np.complex128)) ** 2))
+        with np.errstate(over="ignore"):  # infinite: the loss itself is, from the first epoch
+            self.power = float(np.mean(np.abs(target.astype(np.complex128)) ** 2))
 
     def _first(self):
         u, target = self._call(0, 1)

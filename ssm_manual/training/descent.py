@@ -153,7 +153,7 @@ def fit(
         raise ValueError(f"model is {_validate.show(model)}; it must be a DiagonalSSM")
     if progress is not None and not callable(progress):
         raise ValueError(f"progress is {progress!r}; it must be callable, or None")
-    epochs = _validate.integer("epochs", epochs, minimum=1)
+    epochs = _validate.length("epochs", epochs, minimum=1)
     data = Data(model, u, target)
     run = _Run(model, data, rates, mode, window, radius, margin)
     patience = np.inf if patience is None else _validate.integer("patience", patience, minimum=1)

@@ -27,7 +27,7 @@ def accuracy(logits, labels, *, axis=-1):
     Raises
     ------
     ValueError
-        If the shapes do not fit or there is no position.
+        If the shapes do not fit, or there is no position or no class.
 
     Examples
     --------
@@ -36,8 +36,8 @@ def accuracy(logits, labels, *, axis=-1):
     """
     logits = _validate.array("logits", logits, real=True)
     axis = _validate.integer("axis", axis, minimum=-logits.ndim, maximum=logits.ndim - 1)
+    if logits.size == 0:
+        raise ValueError(f"logits has shape {logits.shape}; it must not be empty")
     found, labels = np.argmax(logits, axis=axis), _validate.integers("labels", labels)
     _validate.shape("labels", labels, found.shape, meaning="the logits' without the classes")
-    if labels.size == 0:
-        raise ValueError(f"labels has shape {labels.shape}; it must not be empty")
     return float(np.mean(found == labels))

@@ -68,6 +68,7 @@ class Residuals(NamedTuple):
     loss: tuple  # of half_mse: the error e, which costs as much as the prediction
 
 
+@_validate.sound("loss")
 def objective_fwd(weights, bias, X, y, *, l2=0.0):
     """``(1/2n) sum (X w + b - y)^2 + (l2/2) |w|^2`` [REGRESSION-1, 2]; arguments are not checked.
 
@@ -79,6 +80,7 @@ def objective_fwd(weights, bias, X, y, *, l2=0.0):
     return half, Residuals(weights, X, l2, residuals)
 
 
+@_validate.sound("grad_weights", "grad_bias", "grad_X", "grad_y")
 def objective_vjp(residuals, grad_loss):
     """Gradients to weights, bias, X and y [REGRESSION-3]."""
     weights, X, l2, of_loss = residuals
@@ -244,10 +246,10 @@ def fit(
     X, y = model.table(X, y)
     _validate.one_of("updates", updates, UPDATES)
     standardise = _validate.flag("standardise", standardise)
-    l2 = _in_range("l2", l2, model.dtype, minimum=0)
+    l2 = in_range("l2", l2, model.dtype, minimum=0)
     if rate is None:
         rate = model.safe_rate(X, updates=updates, l2=l2, standardise=standardise)
-    rate = _in_range("rate", rate, model.dtype, above=0)
+    rate = in_range("rate", rate, model.dtype, above=0)
     target = -1.0  # never reached
     if target_loss is not None:
         target = _validate.real_number("target_loss", target_loss, minimum=0)
@@ -342,7 +344,7 @@ def _scale(model, X, y):
         return max(float(np.mean(e**2)), float(np.mean(np.square(y, dtype=float))))
 
 
-def _in_range(name, value, dtype, **bounds):
+def in_range(name, value, dtype, **bounds):
     """A real number that the model's precision can hold without becoming zero or infinite."""
     info = np.finfo(dtype)
     value = _validate.real_number(name, value, maximum=float(info.max), **bounds)

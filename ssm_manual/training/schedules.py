@@ -10,6 +10,9 @@ from ssm_manual import _validate
 
 __all__ = ["constant", "warmup_cosine"]
 
+#: Updates that can be counted.
+LARGEST = 2**63 - 1
+
 
 def constant(step):
     """1 at every step.
@@ -23,7 +26,7 @@ def constant(step):
     -------
     float
     """
-    _validate.integer("step", step, minimum=0)
+    _validate.integer("step", step, minimum=0, maximum=LARGEST)
     return 1.0
 
 
@@ -57,9 +60,9 @@ def warmup_cosine(step, *, warmup, total, floor=0.0):
     >>> [round(schedule(step), 3) for step in range(8)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
-    step = _validate.integer("step", step, minimum=0)
-    warmup = _validate.integer("warmup", warmup, minimum=0)
-    total = _validate.integer("total", total, minimum=warmup + 1)
+    step = _validate.integer("step", step, minimum=0, maximum=LARGEST)
+    warmup = _validate.integer("warmup", warmup, minimum=0, maximum=LARGEST)
+    total = _validate.integer("total", total, minimum=warmup + 1, maximum=LARGEST + 1)
     floor = _validate.real_number("floor", floor, minimum=0, maximum=1)
     if step < warmup:
         return (step + 1) / warmup

@@ -43,14 +43,16 @@ class EarlyStopping:
     enough: float | None = None
 
     def __post_init__(self):
-        _validate.integer("patience", self.patience, minimum=1)
+        checked = {"patience": _validate.integer("patience", self.patience, minimum=1)}
         if not isinstance(self.metric, str):
             raise ValueError(f"metric is {_validate.show(self.metric)}; it must be a string")
         _validate.one_of("mode", self.mode, ("min", "max"))
-        _validate.real_number("min_change", self.min_change, minimum=0)
-        _validate.flag("restore", self.restore)
+        checked["min_change"] = _validate.real_number("min_change", self.min_change, minimum=0)
+        checked["restore"] = _validate.flag("restore", self.restore)
         if self.enough is not None:
-            _validate.real_number("enough", self.enough)
+            checked["enough"] = _validate.real_number("enough", self.enough)
+        for name, value in checked.items():  # Python's own types, whatever was given
+            object.__setattr__(self, name, value)
 
     def better(self, value, best):
         """Whether ``value`` is a new best; NaN never is.

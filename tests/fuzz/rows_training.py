@@ -6,7 +6,7 @@ import numpy as np
 from conftest import cast, complex_normal
 
 from fuzz.hazard import EITHER
-from fuzz.making import simple
+from fuzz.making import for_years, simple
 from fuzz.rows_models import diagonal
 from ssm_manual import layers, training
 from ssm_manual.models import LinearRegression
@@ -224,21 +224,14 @@ def _training_rows():
             "target layout: nested lists": (EITHER, "arrays"),
             "u value": (EITHER, "named as data"),
             "target value": (EITHER, "named as data"),
-            "epochs int: 2^36": (None, "would run for years"),
-            "epochs int: 2^40": (None, "would run for years"),
-            "epochs int: 2^62": (None, "would run for years"),
-            "epochs int: 2^63": (None, "would run for years"),
-            "epochs int: 2^64": (None, "would run for years"),
-            "epochs int: uint64": (None, "would run for years"),
-            "epochs int: a googol": (None, "would run for years"),
-            "epochs int: 400 digits": (None, "would run for years"),
+            **for_years("epochs"),
         },
         also=("data",),
     )
     yield simple(
         "training.fit",
         _small_fit,
-        "u:real target:real mode:choice window:int? radius:number margin:number "
+        "u:real target:real epochs:int mode:choice window:int? radius:number margin:number "
         "target_loss:number patience:int? improvement:number",
         lambda rng, dtype: {
             "model": diagonal(dtype),
@@ -255,7 +248,7 @@ def _training_rows():
         },
         alters=True,
         covers=("ssm_manual.models.DiagonalSSM.fit",),
-        exceptions={"window type: None": (EITHER, "")},
+        exceptions={"window type: None": (EITHER, ""), **for_years("epochs", bounded=True)},
     )
     yield simple(
         "training.EarlyStopping",
@@ -324,12 +317,7 @@ def _training_rows():
         },
         covers=("ssm_manual.models.LinearRegression.fit",),
         alters=True,
-        exceptions={
-            **{
-                f"epochs int: {n}": (None, "would run for years")
-                for n in ("2^62", "2^63", "2^64", "uint64", "2^40", "2^36")
-            },
-        },
+        exceptions=for_years("epochs", bounded=True),
     )
     yield simple(
         "training.sequences.evaluate",
