@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import PACKAGE, run_python
 
-from ssm_manual.store import Store, StoreError, _owner
+from ssm_manual.store import Store, StoreError
 
 #: Appends and logs for ever; after each, the number of it on standard output.
 WRITER = """
@@ -233,53 +233,3 @@ def test_another_process_that_holds_the_file_is_waited_for(tmp_path):
         release.join()
         assert run.read("x").tolist() == [0, 0, 0, 1, 1, 1]
         other.close()
-
-
-# ------------------------------------------------------------------------------------- owners
-
-
-def test_this_process_is_alive():
-    me = _owner.myself()
-    assert me["pid"] == os.getpid()
-    assert _owner.alive(me)
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
-@pytest.mark.parametrize(
-    ("change", "alive"),
-    [
-        ({}, True),
-        ({"pid": 2**22 + 1}, False),  # above the largest that Linux gives
-        ({"began": 1}, False),  # the number was given again
-        ({"began": None}, True),  # not known
-        ({"boot": "another"}, False),  # before the machine was restarted
-        ({"boot": None}, True),
-        ({"boot": "another", "machine": "another"}, True),  # a copy from elsewhere
-        ({"machine": "another", "pid": 2**22 + 1}, True),
-        ({"group": "another", "pid": 2**22 + 1}, True),  # of another container
-        ({"pid": "x"}, True),
-        ({"pid": -1}, True),  # which would be everybody
-    ],
-)
-def test_who_is_taken_to_be_alive(change, alive):
-    assert _owner.alive(_owner.myself() | change) is alive
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # to fork beside threads
-def test_a_killed_process_that_nobody_has_waited_for():
-    """A zombie has a number still, and is no longer there."""
-    child = os.fork()
-    if child == 0:
-        time.sleep(60)
-        os._exit(0)
-    try:
-        owner = _owner.myself() | {"pid": child, "began": _owner._stat(child)[1]}
-        assert _owner.alive(owner)
-    finally:
-        os.kill(child, signal.SIGKILL)
-    while _owner._stat(child)[0] != "Z":
-        time.sleep(0.001)
-    assert not _owner.alive(owner)
-    os.waitpid(child, 0)
-    assert not _owner.alive(owner)

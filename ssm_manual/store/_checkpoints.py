@@ -66,9 +66,12 @@ def read(database, run, name, file):
     if not callable(getattr(file, "write", None)):
         raise ValueError(f"file is {_validate.show(file)}; it must be a file, open for writing")
     with database.snapshot():
-        number, size = database.execute(
+        found = database.execute(
             "SELECT id, size FROM checkpoint WHERE run = ? AND name = ?", (run, name)
-        )[0]
+        )
+        if not found:  # since its name was looked up
+            raise StoreError(f"{database.path}: checkpoint {name!r} has been deleted")
+        number, size = found[0]
         if type(size) is not int:
             raise StoreError(f"{database.path}: is damaged: checkpoint {name!r} has no size")
         ids = database.execute(
