@@ -326,7 +326,7 @@ def test_units_whose_squares_no_format_holds(rng, unit):
     model.fit(X * unit, y, epochs=2000, updates="full_batch", standardise=True)
     assert_close(model.params["weights"] * unit, expected, 1e-9)
     if unit > 1:
-        with pytest.raises(ValueError, match=r"X reaches .*; its squares must fit into double"):
+        with pytest.raises(ValueError, match=r"X holds .*; its squares must fit into double"):
             LinearRegression.safe_rate(X * unit)
 
 

@@ -47,7 +47,7 @@ class Standardised:
         reach = np.abs(X).max()
         if reach > np.finfo(float).max / (2 * X.shape[0]):  # sums, and differences of two numbers
             raise ValueError(
-                f"X reaches {reach:g}; sums over its rows must fit into double precision: choose "
+                f"X holds numbers of {reach:g}; sums over its rows must fit into double precision: choose "
                 "another unit"
             )
         self.mean = X.mean(axis=0)

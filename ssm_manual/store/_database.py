@@ -341,8 +341,9 @@ def _check_place(path, *, create):
         if not os.path.isdir(folder):
             raise StoreError(f"{path}: there is no folder {folder!r}") from None
         return
-    except (OSError, ValueError) as error:  # a name too long, a null byte
-        raise StoreError(f"{_validate.show(path)}: cannot be a store: {error}") from None
+    except OSError as error:  # a name too long
+        why = f"path is {_validate.show(path)}; it cannot be a store: {error.strerror}"
+        raise StoreError(why) from None
     if stat.S_ISDIR(kind):
         raise StoreError(f"{path}: is a folder; it must be a file")
     if not stat.S_ISREG(kind):

@@ -124,6 +124,7 @@ def clip_gradients(grads, max_norm):
     max_norm = _validate.real_number("max_norm", max_norm, above=0)
     norm = global_norm(grads)
     if norm > max_norm and np.isfinite(norm):
+        grads = {name: np.asarray(g) for name, g in grads.items()}
         grads = {name: g * g.real.dtype.type(max_norm / norm) for name, g in grads.items()}
     return grads, norm
 

@@ -171,7 +171,7 @@ def _agrees(pair):
         rtol = 2e-3 if single else 1e-8
         compare(out, public(*args, **options), 1e-12, "the op without residuals")
         slow = {
-            n: v.item() if isinstance(v, (np.ndarray, np.generic)) and v.ndim == 0 else v
+            n: _plain_option(v)
             for n, v in options.items()
             if n in slow_takes or "options" in slow_takes
         }
@@ -193,6 +193,13 @@ _NO_REFERENCE = ()
 
 def _plain(a):
     return np.asarray(a) if isinstance(a, list) else a
+
+
+def _plain_option(value):
+    """Python's numbers and arrays of no subclass, which references are written for."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.item() if value.ndim == 0 else np.asarray(value)
+    return value
 
 
 def _is(a):

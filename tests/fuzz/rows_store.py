@@ -237,7 +237,7 @@ def _store_rows():
             "config type: a dict": (EITHER, "a dict"),
             "config object: an empty dict": (EITHER, "a dict"),
             "versions object: an empty dict": (EITHER, "a dict"),
-            "seed int: a list": (EITHER, "a list of int"),
+            "seed int": (EITHER, "any whole number, or a list of them"),
             "tags type: a dict": (EITHER, "its keys"),
             "tags object: an empty dict": (EITHER, "no tags"),
         },
