@@ -126,7 +126,7 @@ def test_places_where_no_store_can_be(tmp_path):
     refused(tmp_path / "none.db", "there is no such store", create=False)
     refused(tmp_path / "none.db", "there is no such store", readonly=True)
     refused(tmp_path / ("x" * 300), "it cannot be a store: .*too long")
-    for name in ("a\0b", "", b"a.db"):
+    for name in ("a\0b", "", b"a.db", "\ud800"):
         refused(name, "path is .*; it must be the name of a file")
     refused(os.devnull, "is a device or a pipe")
     assert os.listdir(tmp_path) == []

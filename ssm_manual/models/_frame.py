@@ -47,8 +47,8 @@ class Standardised:
         reach = np.abs(X).max()
         if reach > np.finfo(float).max / (2 * X.shape[0]):  # sums, and differences of two numbers
             raise ValueError(
-                f"X holds numbers of {reach:g}; sums over its rows must fit into double precision: choose "
-                "another unit"
+                f"X holds numbers of {reach:g}; sums over its rows must fit into double precision: "
+                "choose another unit"
             )
         self.mean = X.mean(axis=0)
         self.mean = np.where(np.ptp(X, axis=0) == 0, X[0], self.mean)  # of 0.1s it is not quite 0.1

@@ -30,7 +30,8 @@ def dependent(X, frame):
     Rounding moves a value by half a unit of its size, not of its column's deviation.
     """
     eps, F = float(np.finfo(X.dtype).eps), X.shape[1]
-    size = np.where(np.ptp(X, axis=0) == 0, 0, np.abs(X).max(axis=0))  # a constant becomes just 0
+    constant = np.all(X[0] == X, axis=0)
+    size = np.where(constant, 0, np.abs(X).max(axis=0))  # a constant becomes just 0
     moved = eps * np.sqrt(F) * np.max(size / frame.deviation)
     floor = np.finfo(float).eps * max(X.shape)
     return max(floor, min(moved, np.sqrt(eps)))  # what is above sqrt(eps) always counts

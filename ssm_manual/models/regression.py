@@ -284,8 +284,8 @@ class LinearRegression:
             curvatures = singular**2 / n
         if not np.isfinite(curvatures[0]):
             raise ValueError(
-                f"X holds numbers of {np.abs(X).max():g}; its squares must fit into double precision: "
-                "standardise, or choose another unit"
+                f"X holds numbers of {np.abs(X).max():g}; its squares must fit into double "
+                "precision: standardise, or choose another unit"
             )
         return curvatures
 

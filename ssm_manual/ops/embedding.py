@@ -76,7 +76,7 @@ def embedding_fwd(ids, table, *, axis=-1):
     _validate.one_of("axis", axis, (-1, -2))
     ids = _checked_ids(ids, len(table))
     if axis == -1:
-        if ids.ndim == _validate.AXES:
+        if ids.ndim >= _validate.AXES:
             raise ValueError(f"ids has {ids.ndim} axes; it must have at most {_validate.AXES - 1}")
         y = np.take(table, ids, axis=0)
     else:

@@ -61,6 +61,7 @@ class Residuals(NamedTuple):
     lengths: np.ndarray  # (batch,)
 
 
+@_validate.sound("y")
 def pool_fwd(x, *, method="mean", lengths=None):
     """`pool` and its residuals."""
     x = _validate.arrays(x=x, real=("x",))[0]

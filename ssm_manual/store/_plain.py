@@ -32,6 +32,8 @@ LONGEST_NAME = 2**20
 
 def name(argument, value):
     """``value`` if it can name something: any text but the empty one."""
+    if isinstance(value, str):
+        value = str(value)  # one of NumPy's loses the NULs at its end
     if not isinstance(value, str) or not value:
         raise ValueError(f"{argument} is {_validate.show(value)}; it must be a text, not empty")
     if len(value) > LONGEST_NAME:
@@ -44,7 +46,7 @@ def name(argument, value):
         raise ValueError(
             f"{argument} is {_validate.show(value)}; it must be a text that UTF-8 can hold"
         ) from None
-    return str(value)
+    return value
 
 
 def tags(value):

@@ -69,7 +69,7 @@ class Store:
             self.path = os.fspath(path)
         except TypeError:
             raise ValueError(f"path is {_validate.show(path)}; it must be a path") from None
-        if not isinstance(self.path, str) or not self.path or "\0" in self.path:
+        if not _is_name(self.path):
             raise StoreError(f"path is {_validate.show(path)}; it must be the name of a file")
         self._database = Database(
             self.path,
@@ -333,6 +333,14 @@ class Store:
                     "WHERE id = ? AND status = 'running'",
                     (f"process {owner.get('pid')} ended without a word", number),
                 )
+
+
+def _is_name(path):
+    """Whether the system could have a file of this name."""
+    try:
+        return isinstance(path, str) and b"\0" not in os.fsencode(path) and path != ""
+    except UnicodeEncodeError:
+        return False
 
 
 def _beyond(run):

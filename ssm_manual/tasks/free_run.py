@@ -113,8 +113,9 @@ class Autoregression:
         float
         """
         x, order = self._checked("x", x, order)
-        wrong = [self._next(x[:, :t], order) - x[:, t] for t in range(1, x.shape[1])]
-        return float(np.mean(np.square(wrong)))
+        with np.errstate(over="ignore"):  # infinite, as what is beyond the range is
+            wrong = [self._next(x[:, :t], order) - x[:, t] for t in range(1, x.shape[1])]
+            return float(np.mean(np.square(wrong)))
 
     def free_run(self, x, order, steps):
         """As `free_run` of a model.

@@ -92,13 +92,12 @@ def _figure_rows():
         _drawn(
             lambda noisy, clean, **given: plots.signals({"noisy": noisy, "clean": clean}, **given)
         ),
-        "noisy:real clean:real rate:number? start:int gaps:flag",
+        "noisy:real clean:real rate:number? start:int",
         lambda rng, dtype: {
             "noisy": rng.standard_normal(9).astype(dtype),
             "clean": rng.standard_normal(9).astype(dtype),
             "rate": 10.0,
             "start": 3,
-            "gaps": False,
         },
     )
     yield figure(

@@ -197,6 +197,8 @@ def _plain(a):
 
 def _plain_option(value):
     """Python's numbers and arrays of no subclass, which references are written for."""
+    if isinstance(value, list):
+        value = np.asarray(value)
     if isinstance(value, (np.ndarray, np.generic)):
         return value.item() if value.ndim == 0 else np.asarray(value)
     return value
