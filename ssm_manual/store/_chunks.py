@@ -14,8 +14,8 @@ CHUNK = 16384
 
 MOST_CHANNELS = 65535
 
-#: Bytes that a long read fetches at a time, beside the array that it fills.
-_PIECE = 1 << 24
+#: Bytes that a long read fetches at a time, beside the array that it fills: at worst a row each.
+_PIECE = 1 << 20
 
 INSERT = "INSERT INTO chunk VALUES (?, ?)"
 
