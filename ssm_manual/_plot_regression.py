@@ -60,7 +60,7 @@ def coordinates(table, params, standardise):
         return rows, np.asarray(table.X, float)
     offset = rows[:, -1] + rows[:, :-1] @ frame.mean  # [REGRESSION-10], read backwards
     rows = np.column_stack([rows[:, :-1] * frame.deviation, offset])
-    return rows, (np.asarray(table.X, float) - frame.mean) / frame.deviation
+    return rows, frame.wide(table.X)
 
 
 def path(ax, table, history, closed, colours, standardise):

@@ -297,6 +297,14 @@ def sound_values(**outputs):
                 _refuse_nan(name, a)
 
 
+def plus(name, a, b):
+    """``a + b``, checked as `sound` checks: infinite beyond the range, and an error if NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = a + b
+    sound_values(**{name: total})
+    return total
+
+
 def _holds_nan(a):
     """Whether NaN is in an array: a minimum keeps it, needs no memory and is a vector loop."""
     if a.dtype.kind == "c":

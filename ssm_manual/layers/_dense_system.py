@@ -125,10 +125,11 @@ def backward(layer, grad_y, cache, grad_state):
         grad_u[piece.items, :, : piece.length] = to_u[:, 0]
         if stated:
             before[piece.items] = to_x0[:, 0]
-        for name, grad in zip("ABCD", weights):
+        with np.errstate(over="ignore"):
+            to_bias = np.sum(g, axis=(0, 2), dtype=float)  # [MIMO-2]
+        for name, grad in zip(sums, (*weights, to_bias)):
             if grad is not None:
-                sums[name] = sums[name] + grad
-        sums["bias"] = sums["bias"] + np.sum(g, axis=(0, 2), dtype=float)  # [MIMO-2]
+                sums[name] = _validate.plus(name, sums[name], grad)
     to_A, to_B = pull_back(cache.method, cache.system, sums["A"], sums["B"])
     found = {"A": to_A, "B": to_B, "C": sums["C"][0], "bias": sums["bias"]}
     if "D" in params:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssm_manual import _validate
 from ssm_manual.layers import _lengths
 
 
@@ -102,7 +103,7 @@ def _through(layer, system, u, x0, items):
     if layer.bidirectional:
         backwards = u[..., ::-1], None
         (other, _), reverse = apply(layer, system, view, "C_reverse", None, *backwards)
-        y, x = y + other[..., ::-1], None  # [S4D-6]
+        y, x = _validate.plus("y", y, other[..., ::-1]), None  # [S4D-6]
     return (y, x), Piece(items, u.shape[2], view, kept, reverse)
 
 
@@ -111,5 +112,6 @@ def _add(layer, sums, view, weights, residuals, grad_out):
     found, to_u, to_x0 = layer._operator.vjp(view, weights, residuals, grad_out)
     for name, grad in found.items():
         if grad is not None:  # as that to D is, of the second direction
-            sums[name] = sums.get(name, 0) + grad.astype(np.result_type(grad, float), copy=False)
+            grad = grad.astype(np.result_type(grad, float), copy=False)
+            sums[name] = _validate.plus(name, sums.get(name, 0), grad)
     return to_u, to_x0

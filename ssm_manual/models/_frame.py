@@ -44,21 +44,23 @@ class Standardised:
 
     def __init__(self, X):
         X = np.asarray(X, float)
-        reach = np.abs(X).max()
-        if reach > np.finfo(float).max / (2 * X.shape[0]):  # sums, and differences of two numbers
-            raise ValueError(
-                f"X holds numbers of {reach:g}; sums over its rows must fit into double precision: "
-                "choose another unit"
-            )
-        self.mean = X.mean(axis=0)
-        self.mean = np.where(np.ptp(X, axis=0) == 0, X[0], self.mean)  # of 0.1s it is not quite 0.1
-        _, size = np.frexp(np.abs(X - self.mean).max(axis=0))  # so that no square overflows
-        squares = np.square(np.ldexp(X - self.mean, -size))
-        self.deviation = np.ldexp(np.sqrt(np.mean(squares, axis=0)), size)
-        self.deviation[self.deviation < np.finfo(float).tiny] = 1.0
+        # A power of two is taken out of each column, so that no sum and no square overflows.
+        self._size = np.frexp(np.abs(X).max(axis=0))[1]
+        Z = np.ldexp(X, -self._size)
+        self._mean = np.where(np.all(Z[0] == Z, axis=0), Z[0], Z.mean(axis=0))  # of 0.1s just 0.1
+        self._deviation = np.sqrt(np.mean(np.square(Z - self._mean), axis=0))
+        self.mean = np.ldexp(self._mean, self._size)
+        self.deviation = np.ldexp(self._deviation, self._size)
+        constant = self.deviation < np.finfo(float).tiny
+        self.deviation[constant] = 1.0
+        self._deviation[constant] = np.ldexp(1.0, -self._size[constant])
+
+    def wide(self, X):
+        """The features in double precision."""
+        return (np.ldexp(np.asarray(X, float), -self._size) - self._mean) / self._deviation
 
     def features(self, X):
-        return ((np.asarray(X, float) - self.mean) / self.deviation).astype(X.dtype)
+        return self.wide(X).astype(X.dtype)
 
     def enter(self, model):
         """Weights and bias in these coordinates: where the last such run stood, if this goes on."""

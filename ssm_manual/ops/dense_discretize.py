@@ -263,7 +263,9 @@ def _arguments(A, B, dt):
     step = np.broadcast_to(dt, H)[:, None, None].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         if not all(np.isfinite(step * a).all() for a in wide):
-            raise ValueError("dt and A, B: dt A or dt B lies beyond the range of double precision")
+            raise ValueError(
+                "dt is too large for A or B: dt A or dt B lies beyond the range of double precision"
+            )
     return A, B, dt, *wide, step
 
 

@@ -36,11 +36,13 @@ def bits_right(logits, bits):
     """
     logits = _validate.array("logits", logits, real=True)
     try:
-        bits = np.asarray(bits)
-    except ValueError:  # a ragged list, or one too deep
+        found = np.asarray(bits)
+        if found.dtype.kind not in "biuf":
+            raise ValueError
+    except ValueError:  # also of a ragged list, or one too deep
         raise ValueError(f"bits is {_validate.show(bits)}; it must be an array") from None
-    _validate.shape("bits", bits, logits.shape, meaning="that of logits")
-    return float(np.mean((logits > 0) == (bits == 1)))
+    _validate.shape("bits", found, logits.shape, meaning="that of logits")
+    return float(np.mean((logits > 0) == (found == 1)))
 
 
 class PreviousBit(Task):

@@ -79,4 +79,5 @@ def loss_and_grads(model, u, target, *, mode="bptt", window=None):
 
 
 def _add(left, right):
-    return tuple(None if a is None else a + b for a, b in zip(left, right))
+    pairs = zip("ABCD", left, right)
+    return tuple(None if a is None else _validate.plus(name, a, b) for name, a, b in pairs)

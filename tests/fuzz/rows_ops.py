@@ -192,7 +192,7 @@ _NO_REFERENCE = ()
 
 
 def _plain(a):
-    return np.asarray(a) if isinstance(a, list) else a
+    return np.asarray(a) if isinstance(a, (list, np.ndarray)) else a
 
 
 def _plain_option(value):
