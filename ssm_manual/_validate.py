@@ -77,9 +77,9 @@ def integer(name, value, *, minimum=None, maximum=None):
     except TypeError:
         raise ValueError(f"{name} is {show(value)}; it must be an integer") from None
     if minimum is not None and result < minimum:
-        raise ValueError(f"{name} is {result}; it must be at least {minimum}")
+        raise ValueError(f"{name} is {show(result)}; it must be at least {minimum}")
     if maximum is not None and result > maximum:
-        raise ValueError(f"{name} is {result}; it must be at most {maximum}")
+        raise ValueError(f"{name} is {show(result)}; it must be at most {maximum}")
     return result
 
 

@@ -5,8 +5,14 @@ import pytest
 from conftest import complex_normal
 
 from ssm_manual import gradcheck, hippo, training
-from ssm_manual.layers import S4, S4D, Embedding, Linear
-from ssm_manual.models import DiagonalSSM, LinearRegression, RecordingFilter
+from ssm_manual.layers import S4, S4D, DenseSSM, Embedding, GatedBlock, Linear
+from ssm_manual.models import (
+    DiagonalSSM,
+    LinearRegression,
+    RecordingFilter,
+    SequenceModel,
+    look_inside,
+)
 from ssm_manual.ops import (
     binary_cross_entropy,
     cauchy,
@@ -23,7 +29,7 @@ from ssm_manual.ops import (
     ssm,
     vandermonde,
 )
-from ssm_manual.tasks import filters, memory, seasonal, sentinel
+from ssm_manual.tasks import filters, free_run, memory, previous_bit, seasonal, sentinel, sinusoids
 
 A = np.array([[0.5 + 0.1j, 0.2 - 0.3j]])
 u = np.linspace(-1, 1, 5).reshape(1, 1, 5)
@@ -269,3 +275,110 @@ def test_values_in_single_precision_are_taken():
         np.array([316, np.nan, 317], np.float32)
     )  # compared with 1e100, in silence
     assert single.tolist() == [316.0, 316.0, 317.0]
+
+
+# ---------------------------------------------------------------------- beyond the range, quietly
+
+
+def test_sums_beyond_the_range_are_infinite_without_a_warning():
+    """Each warned, of an overflow in a sum, a product or a cast."""
+    huge = np.full((3, 2, 4), 1.6e308)
+    assert np.isposinf(pool.pool(huge)).all()
+    _, kept = embedding.embedding_fwd([[0, 0]], np.ones((1, 2), np.float32))
+    assert np.isposinf(embedding.embedding_vjp(kept, np.full((1, 2, 2), 3e38, np.float32))[1]).all()
+    _, kept = embedding.positions_fwd(huge, np.ones((2, 4)))
+    assert np.isposinf(embedding.positions_vjp(kept, huge)[1]).all()
+    assert np.isposinf(embedding.positions(huge, huge[0])).all()
+    model = DiagonalSSM([0.5], 1.0, 0.5)
+    with pytest.raises(training.DivergenceError):
+        model.fit(np.ones(4), np.array([0, 1e200, 0, 0]), epochs=2)
+    steps = free_run.Autoregression(np.cos(np.arange(20.0)).reshape(1, 20, 1), 2)
+    assert steps.error(huge, 2) == np.inf
+
+
+def test_sums_that_would_be_no_number():
+    """Items of different lengths are summed piece by piece: one piece inf, the other -inf."""
+    layer = DenseSSM(1, 1, 1, dtype="float64", rng=np.random.default_rng(0))
+    _, _, cache = layer.forward(np.ones((2, 1, 6)), lengths=[6, 4])
+    grad_y = np.full((2, 1, 6), 1.6e308)
+    grad_y[1, :, 4:] = 0
+    grad_y[1] *= -1
+    with pytest.raises(ValueError, match=r"would be NaN at index .*leave the range"):
+        layer.backward(grad_y, cache)
+
+
+def test_the_gradient_of_padding_must_be_finite_too(rng):
+    block = GatedBlock(2, 3, rng=rng, dtype="float64")
+    _, _, cache = block.forward(np.ones((1, 2, 5)), lengths=[3])
+    grad_y = np.zeros((1, 2, 5))
+    grad_y[..., 4] = np.inf
+    with pytest.raises(ValueError, match="grad_y holds inf"):
+        block.backward(grad_y, cache)
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_features_near_the_end_of_the_range(standardise, rng):
+    """A power of two taken out of each column leaves every bit of what is learnt from it."""
+    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    big = X * 2.0**1000
+    if not standardise:
+        with pytest.raises(ValueError, match=r"X holds numbers of .*; its squares must fit"):
+            LinearRegression.safe_rate(big)
+        return
+    rate = LinearRegression.safe_rate(X, standardise=True)
+    assert LinearRegression.safe_rate(big, standardise=True) == rate
+    fitted = [LinearRegression.least_squares(a, y, standardise=True).params for a in (X, big)]
+    assert np.array_equal(fitted[0]["weights"], fitted[1]["weights"] * 2.0**1000)
+    assert fitted[0]["bias"] == fitted[1]["bias"]
+    model = LinearRegression(np.zeros(2), 0.0)
+    assert model.fit(big, y, epochs=50, standardise=True).losses[-1] < np.mean(y**2)
+
+
+# -------------------------------------------------------------------------------- what is no such
+
+
+def test_numbers_of_an_option_have_an_end(rng):
+    with pytest.raises(ValueError, match="deviation is 1e"):
+        Embedding(3, 2, deviation=1e38, rng=rng)  # in single precision
+    with pytest.raises(ValueError, match=r"step is 1000.*\.\.\."):
+        training.warmup_cosine(10**400, warmup=1, total=2)
+    with pytest.raises(ValueError, match="noise is 1e"):
+        sinusoids.sequences(rng, 1, 4, noise=1e308)
+    with pytest.raises(ValueError, match="l2 is 1e"):
+        LinearRegression(np.zeros(1, np.float32), np.float32(0)).loss_and_grads(
+            np.ones((1, 1), np.float32), np.ones(1, np.float32), l2=1e300
+        )
+    with pytest.raises(ValueError, match="epochs is 9223372036854775808"):
+        DiagonalSSM([0.5], 1.0, 0.5).fit(u[0], u[0], epochs=2**63)
+    with pytest.raises(ValueError, match=r"sequences is \d+, length is \d+: \d+ numbers in all"):
+        memory.previous_bit(rng, 2**36, 2**36)
+    grads = {"a": np.ones(2, np.float32)}
+    assert training.clip_elementwise(grads, 1e300) == 0
+    assert grads["a"].tolist() == [1, 1]
+
+
+def test_what_is_given_is_of_another_kind():
+    with pytest.raises(ValueError, match="ids has 40 axes; it must have at most 31"):
+        embedding.embedding(np.zeros((1,) * 40, int), np.ones((1, 2)))
+    with pytest.raises(ValueError, match=r"logits has shape \(3, 0\); it must not be empty"):
+        training.accuracy(np.ones((3, 0)), np.zeros(3, int))
+    for bad in ([[1], [1, 1]], object()):
+        with pytest.raises(ValueError, match="bits is"):
+            previous_bit.bits_right(np.ones(2), bad)
+    assert type(training.EarlyStopping(np.uint8(3)).patience) is int
+
+    def double(x):
+        return 2 * x, None
+
+    for bad, message in (
+        ([[1.0], [1.0, 2.0]], "x is .* of type list"),
+        (np.ma.ones(2), "x is a masked array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            gradcheck.check_vjp(double, lambda _, g: (2 * g,), (bad,))
+    inside = look_inside(
+        SequenceModel(1, 2, 1, 1, modes=2, rng=np.random.default_rng(0)),
+        np.ones((1, 3, 1), np.float32),
+        lengths=np.array([2], ">i2"),
+    )
+    assert inside.lengths.dtype == np.int64
