@@ -330,6 +330,8 @@ def test_features_near_the_end_of_the_range(standardise, rng):
     fitted = [LinearRegression.least_squares(a, y, standardise=True).params for a in (X, big)]
     assert np.array_equal(fitted[0]["weights"], fitted[1]["weights"] * 2.0**1000)
     assert fitted[0]["bias"] == fitted[1]["bias"]
+    subnormal = LinearRegression.least_squares([[0.0], [5e-324]], [0.0, 1.0], standardise=True)
+    assert subnormal.params["weights"] == 0  # as of a constant column
     model = LinearRegression(np.zeros(2), 0.0)
     assert model.fit(big, y, epochs=50, standardise=True).losses[-1] < np.mean(y**2)
 
@@ -348,6 +350,9 @@ def test_numbers_of_an_option_have_an_end(rng):
         LinearRegression(np.zeros(1, np.float32), np.float32(0)).loss_and_grads(
             np.ones((1, 1), np.float32), np.ones(1, np.float32), l2=1e300
         )
+    single = DiagonalSSM(np.array([0.5], np.complex64), 1.0, 0.5)
+    with pytest.raises(ValueError, match=r"radius is 1e\+308; it must be below 1"):
+        single.fit(np.float32(u[0]), np.float32(u[0]), epochs=1, radius=1e308)
     with pytest.raises(ValueError, match="epochs is 9223372036854775808"):
         DiagonalSSM([0.5], 1.0, 0.5).fit(u[0], u[0], epochs=2**63)
     with pytest.raises(ValueError, match=r"sequences is \d+, length is \d+: \d+ numbers in all"):

@@ -197,6 +197,7 @@ def test_rows_where_none_should_be(store):
         ("UPDATE series SET name = x'00'", "a metric"),
         ("UPDATE checkpoint SET name = x'00'", "no text"),
         ("UPDATE checkpoint SET size = 'x'", "has no size"),
+        ("UPDATE signal SET channels = 0", "signal 1"),
     ],
 )
 def test_cells_that_make_no_sense(sql, message, store):
@@ -204,6 +205,7 @@ def test_cells_that_make_no_sense(sql, message, store):
 
     with store.start("a") as run:
         run.log(0, loss=1.0)
+        run.append("x", np.zeros(3))
         run.save_checkpoint(DiagonalSSM([0.5], 1.0, 0.5))
         run.finish(score=1.0)
     run.database.execute("PRAGMA ignore_check_constraints = ON")

@@ -53,7 +53,7 @@ class Standardised:
         self.deviation = np.ldexp(self._deviation, self._size)
         constant = self.deviation < np.finfo(float).tiny
         self.deviation[constant] = 1.0
-        self._deviation[constant] = np.ldexp(1.0, -self._size[constant])
+        self._deviation[constant] = np.inf  # which makes the column zero
 
     def wide(self, X):
         """The features in double precision."""

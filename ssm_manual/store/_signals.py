@@ -85,7 +85,7 @@ class Signals:
                 or dtype not in _chunks.DTYPES
                 or type(channels) not in (int, type(None))
                 or type(rate) not in (float, type(None))
-                or not 1 <= (channels or 1) <= _chunks.MOST_CHANNELS
+                or not 1 <= (1 if channels is None else channels) <= _chunks.MOST_CHANNELS
             ):
                 raise self._run._damaged(f"signal {number}")
         return {row[1]: Layout(*row) for row in found}

@@ -199,14 +199,14 @@ class _Run:
         self.model, self.data, self.mode = model, data, mode
         self.rates = _rates(model, rates)
         self.window = _window(mode, window, data.length)
-        eps = np.finfo(model.params["A"].dtype).eps
+        eps = float(np.finfo(model.params["A"].dtype).eps)
         self.radius = _validate.real_number("radius", radius, above=0)
         if self.radius > 1 - 4 * eps:
             raise ValueError(
                 f"radius is {radius}; it must be below 1, by 4 units of {model.dtype} rounding"
             )
         self.margin = _validate.real_number("margin", margin, above=0)
-        self.gap = 16 * float(eps)
+        self.gap = 16 * eps
         if self.rates["A"] == 0 and self.rates.get("log_dt", 0.0) == 0:  # frozen: no clamp either
             self.radius, self.margin, self.gap = np.inf, -np.inf, 1e-300
         one_sequence = data.batches is not None or data.batch == 1
