@@ -6,12 +6,13 @@ import math
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ssm_manual import checkpoint
-from ssm_manual.cli import _denoise_report, main
+from ssm_manual.cli import _denoise_report, _runs_report, main
 from ssm_manual.models import DiagonalSSM, RecordingFilter, SequenceModel
 from ssm_manual.store import Store
 from ssm_manual.tasks import denoising, training_run
@@ -34,7 +35,7 @@ def made(tmp_path_factory):
                     a.log(step, **{"loss": 1 / (step + 1 + k), "m/lr": rate})
                 a.log(40, loss=math.nan)
                 a.signal("noisy", rate=100.0, channels=2)
-                a.append("noisy", np.ones((2, 3000), np.float32))
+                a.append("noisy", np.repeat(np.float32([[1], [2]]), 3000, axis=1))
                 a.append("$x_1$", np.arange(5) * 1j)
                 a.save_checkpoint(DiagonalSSM([0.5], 1.0, 0.5))
                 a.finish(snr=10.0 + k)
@@ -136,6 +137,7 @@ def test_plot_draws_metrics_and_signals(filled, capsys, monkeypatch):
     assert own.lines[0].get_xdata()[0] == 0.07
     assert own.lines[0].get_xdata().size == 9
     assert own.get_title(loc="left") == "run 1, channel 1"
+    assert set(own.lines[0].get_ydata()) == {2.0}
     with Store("runs.db") as store, store.start("gaps") as run:
         for name in ("x" * 70 + "a", "x" * 70 + "b"):  # alike as far as they are shown
             run.append(name, np.array([1.0, math.nan, 2.0, math.inf]))
@@ -143,6 +145,31 @@ def test_plot_draws_metrics_and_signals(filled, capsys, monkeypatch):
     assert [line.get_ydata().tolist()[::2] for line in ax.lines] == [[1, 2], [1, 2]]
     assert all(np.isnan(line.get_ydata()[1::2]).all() for line in ax.lines)  # no zero, a gap
     assert all("2 not finite" in text.get_text() for text in ax.get_legend().get_texts())
+
+
+def test_plot_draws_every_loss_and_six_metrics_at_most(filled, capsys, monkeypatch):
+    from ssm_manual import plots
+    from ssm_manual.cli import _runs_plot
+
+    drawn, figure = [], plots.figure
+    monkeypatch.setattr(plots, "figure", lambda *size: drawn.append(figure(*size)) or drawn[-1])
+    with Store("runs.db") as store:
+        with store.start("losses") as run:
+            run.log(0, loss=1.0, validation_loss=2.0, lr=0.1)
+        with store.start("many") as run:
+            run.log(0, **{f"m{k}": k for k in range(9)})
+    for number, names in (("4", ["loss", "validation_loss"]), ("5", [f"m{k}" for k in range(6)])):
+        ran(capsys, "plot", "runs.db", number, "--out", "a.png")
+        assert [ax.get_ylabel() for ax in drawn[-1].axes] == [_runs_plot._text(n) for n in names]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, ""), (0.04, "0.0 s"), (99.94, "99.9 s"), (100.4, "0:01:40"), (1e300, "?")],
+)
+def test_how_long_a_run_took(seconds, text):
+    ended = None if seconds is None else seconds
+    assert _runs_report.took(SimpleNamespace(started=0.0, ended=ended)) == text
 
 
 def test_export_and_delete(filled, capsys, monkeypatch):

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ from scipy.io import wavfile
 from scipy.signal import lfilter
 
 from ssm_manual import checkpoint
-from ssm_manual.cli import _apply_store, _raw, _stream_report, main
+from ssm_manual.cli import _apply_store, _apply_stream, _raw, _stream_report, main
+from ssm_manual.cli._apply_store import Recorder
+from ssm_manual.cli._apply_stream import Session
 from ssm_manual.models import DiagonalSSM, RecordingFilter, SequenceModel
 from ssm_manual.models.stream import Stream
-from ssm_manual.store import Store
+from ssm_manual.store import Run, Store, StoreError
 
 #: One real pole: ``y_t = sum_k 0.3 0.9^k u_{t-k} + 0.1 u_t``.
 POLE, GAIN, D = 0.9, 0.3, 0.1
@@ -286,6 +289,29 @@ def test_a_block_comes_out_when_its_last_byte_is_there_and_not_before(rng):
 
     assert Running(act, "--block", 16).run() == 0
     np.testing.assert_allclose(np.concatenate(out), expected(samples)[0], rtol=0, atol=2e-7)
+
+
+def test_a_pipe_that_takes_a_few_bytes_at_a_time(rng, monkeypatch):
+    few = SimpleNamespace(**{name: getattr(os, name) for name in ("read", "pipe", "close")})
+    few.set_blocking, few.write = os.set_blocking, lambda fd, data: os.write(fd, data[:7])
+    monkeypatch.setattr(_raw, "os", few)
+    samples = noise(rng)
+    status, out = stream(raw(samples))
+    assert status == 0
+    np.testing.assert_allclose(out, expected(samples)[0], rtol=0, atol=2e-7)
+
+
+def test_who_is_woken_by_signals_is_as_before(rng):
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    former = signal.set_wakeup_fd(waker)
+    try:
+        assert stream(raw(noise(rng)))[0] == 0
+        assert signal.set_wakeup_fd(waker) == waker
+    finally:
+        signal.set_wakeup_fd(former)
+        os.close(woken)
+        os.close(waker)
 
 
 @pytest.fixture
@@ -572,6 +598,29 @@ def test_the_report(rng):
     assert abs(report["real_time_factor"] / fast - 1) < 1e-12
 
 
+def test_what_is_latency_and_what_is_filtering(rng, monkeypatch):
+    """By a clock that stands still but while a block is filtered, 2 s, or written, 5 s."""
+    now = [0.0]
+
+    def lasting(seconds, function):
+        def call(*args):
+            now[0] += seconds
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(_apply_stream, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(Session, "compile", lambda self: None)
+    monkeypatch.setattr(Stream, "push", lasting(2.0, Stream.push))
+    monkeypatch.setattr(_raw, "write", lasting(5.0, _raw.write))
+    assert stream(raw(noise(rng, length=640)), "--json", "a.json")[0] == 0
+    report = json.loads(Path("a.json").read_text())
+    assert set(report["filtering"].values()) == {2.0}
+    assert set(report["latency"].values()) == {7.0}
+    assert report["busy_seconds"] == 70.0
+    assert report["seconds"] == 70.0 + 4.0 + 5.0  # and the end: two pushes, one write
+
+
 def test_no_rate_no_real_time(rng, capsys):
     save(rate=None)
     assert stream(raw(noise(rng)), "--json", "a.json")[0] == 0
@@ -696,6 +745,45 @@ def test_what_is_slow_is_stored_after_a_second(rng, monkeypatch):
     assert found[0] >= 64
 
 
+def test_what_is_much_is_stored_at_once(rng, monkeypatch):
+    """However young it is."""
+    monkeypatch.setattr(_apply_store, "SECONDS", 1e9)
+    monkeypatch.setattr(_apply_store, "SAMPLES", 128)
+    found = []
+
+    def act(running):
+        running.write(raw(noise(rng, length=192)))
+        running.read(192 - DELAY)
+        running.write(raw(noise(rng, length=64)))  # it is answered when the last is stored
+        running.read(64)
+        with Store("runs.db", readonly=True) as store:
+            found.append(store.runs()[0].signals["input"].length)
+        running.close_input()
+        running.rest()
+
+    assert Running(act, "--store", "runs.db").run() == 0
+    assert found[0] in (128, 192)
+
+
+def test_input_and_output_are_stored_together_or_not_at_all(monkeypatch):
+    def append(self, name, block):
+        if name == "restored":
+            raise StoreError("the disk is full")
+        return appended(self, name, block)
+
+    appended = Run.append
+    with Recorder("runs.db", "a", {}) as record:
+        for name in ("input", "restored"):
+            record.signal(name, "float32", 1, None)
+            record.add(name, np.ones((1, 5), np.float32))
+        with monkeypatch.context() as full:
+            full.setattr(Run, "append", append)
+            with pytest.raises(StoreError, match="full"):
+                record.flush()
+    _, _, _, _, signals, _ = only_run()
+    assert signals["input"].size == signals["restored"].size == 5  # at the end, once each
+
+
 def test_a_recording_is_stored_too(rng, capsys):
     samples = noise(rng, channels=2)
     np.save("a.npy", samples)
@@ -733,6 +821,28 @@ def test_subnormal_output_is_the_same_for_any_cutting(size):
     whole = filter(x)
     assert np.any((np.abs(whole) < np.finfo(np.float32).tiny) & (whole != 0))
     assert in_blocks(filter, x, size).tobytes() == whole.tobytes()
+
+
+def test_a_block_of_many_pieces_is_cut_where_short_ones_are():
+    """Subnormal states, which become zero at fixed samples, wherever a piece of 2^16 ends."""
+    rows = 20
+    filter = RecordingFilter(DiagonalSSM(np.array([0.5], np.complex64), 1.0, 0.5))
+    x = np.zeros((rows, 2**16 + 200), np.float32)
+    x[np.arange(rows), 2**16 - 150 + 7 * np.arange(rows)] = 1
+    whole = filter.stream(rows).push(x)
+    assert np.any((np.abs(whole) < np.finfo(np.float32).tiny) & (whole != 0))
+    head = 2**16 - 640
+    stream = filter.stream(rows)
+    parts = [stream.push(x[:, :head])]
+    parts += [stream.push(x[:, at : at + 64]) for at in range(head, x.shape[1], 64)]
+    assert np.concatenate(parts, axis=1).tobytes() == whole.tobytes()
+
+
+def test_a_delay_longer_than_a_block_of_silence(rng, monkeypatch):
+    monkeypatch.setattr("ssm_manual.models.stream._SILENCE", 10)
+    x = rng.standard_normal((1, 100)).astype(np.float32)
+    found = in_blocks(save(delay=25), x, 64)
+    np.testing.assert_allclose(found, expected(x, delay=25), rtol=0, atol=3e-7)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
