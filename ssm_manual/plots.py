@@ -315,6 +315,11 @@ def signals(traces, rate=None, ax=None, *, start=0, unit="units of the recording
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If a signal is not real and finite (but for gaps), or their lengths differ.
     """
     gaps = _validate.flag("gaps", gaps)
     step = 1.0 if rate is None else 1 / _validate.real_number("rate", rate, above=0)

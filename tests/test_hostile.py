@@ -294,6 +294,8 @@ def test_sums_beyond_the_range_are_infinite_without_a_warning():
         model.fit(np.ones(4), np.array([0, 1e200, 0, 0]), epochs=2)
     steps = free_run.Autoregression(np.cos(np.arange(20.0)).reshape(1, 20, 1), 2)
     assert steps.error(huge, 2) == np.inf
+    with pytest.raises(ValueError, match="forecast would be NaN"):
+        steps.free_run(HUGE * np.array([1, -1, 1, -1.0]).reshape(1, 4, 1), 2, 9)
 
 
 def test_sums_that_would_be_no_number():
@@ -303,8 +305,40 @@ def test_sums_that_would_be_no_number():
     grad_y = np.full((2, 1, 6), 1.6e308)
     grad_y[1, :, 4:] = 0
     grad_y[1] *= -1
-    with pytest.raises(ValueError, match=r"would be NaN at index .*leave the range"):
+    with pytest.raises(ValueError, match=r"grad_B would be NaN at index .*leave the range"):
         layer.backward(grad_y, cache)
+
+
+def test_sums_of_two_directions_and_of_an_output_and_its_bias(rng):
+    """They are infinite, without a warning; and where they would be NaN, an error."""
+    both = S4D(1, 1, bidirectional=True, dtype="float64", rng=rng)
+    for name, value in {"D": 1, "C": 0.1, "C_reverse": 0.1}.items():
+        both.params[name][...] = value
+    both.params["log_dt"][...] = 0
+    _, _, cache = both.forward(np.zeros((1, 1, 1)))
+    assert np.isinf(both.backward(np.full((1, 1, 1), HUGE), cache)[0]).all()
+    layer = DenseSSM(1, 1, 1, dtype="float64", rng=rng)
+    layer.params["bias"][...] = 1.6e308
+    layer.params["C"][...] = layer.params["D"][...] = 0
+    layer.params["D"][...] = 1.6e308
+    assert np.isposinf(layer.forward(np.ones((1, 1, 2)))[0]).all()
+    table = Embedding(2, 1, longest=6, dtype="float64", rng=rng)
+    _, _, cache = table.forward([[0] * 4] * 4, np.array([0, 0, 1, 1]))
+    grad_y = np.array([1.6e308, 1.6e308, -1.6e308, -1.6e308]).reshape(4, 1, 1).repeat(4, axis=2)
+    with pytest.raises(ValueError, match="grad_positions would be NaN"):
+        table.backward(grad_y, cache)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-160, 1.0, 1e165])
+def test_dependent_features_of_any_size(size, rng):
+    """Two columns are one: the weights are shared, whatever the unit."""
+    X, y = rng.standard_normal((9, 2)), rng.standard_normal(9)
+    X = np.column_stack([X, X[:, 0]])
+    plain = LinearRegression.least_squares(X, y).params
+    found = LinearRegression.least_squares(size * X, y).params
+    np.testing.assert_allclose(found["weights"] * size, plain["weights"], rtol=1e-10)
+    np.testing.assert_allclose(plain["weights"][0], plain["weights"][2], rtol=1e-10)
+    np.testing.assert_allclose(found["bias"], plain["bias"], rtol=1e-10)
 
 
 def test_the_gradient_of_padding_must_be_finite_too(rng):
@@ -367,10 +401,12 @@ def test_what_is_given_is_of_another_kind():
         embedding.embedding(np.zeros((1,) * 40, int), np.ones((1, 2)))
     with pytest.raises(ValueError, match=r"logits has shape \(3, 0\); it must not be empty"):
         training.accuracy(np.ones((3, 0)), np.zeros(3, int))
-    for bad in ([[1], [1, 1]], object()):
-        with pytest.raises(ValueError, match="bits is"):
+    for bad in ([[1], [1, 1]], object(), np.ma.ones(2), 1j * np.ones(2)):
+        with pytest.raises(ValueError, match=r"(?s)bits is .*; it must be an array of real"):
             previous_bit.bits_right(np.ones(2), bad)
-    assert type(training.EarlyStopping(np.uint8(3)).patience) is int
+    stopping = training.EarlyStopping(np.uint8(3), np.str_("validation_loss"))
+    assert type(stopping.patience) is int
+    assert type(stopping.metric) is str
 
     def double(x):
         return 2 * x, None

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
+from ssm_manual.models import DiagonalSSM
 from ssm_manual.store import Store, StoreError, _owner
 
 PROC = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
@@ -103,9 +105,21 @@ def test_a_run_that_ends_while_it_is_being_asked_about(path, monkeypatch):
 @pytest.mark.parametrize("what", ["machine", "group"])
 def test_what_ran_elsewhere_is_deleted_by_force(store, what):
     run = store.start("a")
+    run.append("x", np.zeros(3))
     owner = _owner.myself() | {what: "another"}
     store._database.execute("UPDATE run SET owner = ?", (json.dumps(owner),))
-    with pytest.raises(StoreError, match="is running, on another machine \\(force deletes it"):
+    with pytest.raises(StoreError, match="in a process that cannot be seen from here: only force"):
         store.delete(1)
     store.delete(1, run, force=True)
     assert store.runs() == []
+    for write in (
+        lambda: run.log(0, loss=1.0),
+        lambda: run.append("new", np.zeros(3)),
+        lambda: run.append("x", np.zeros(9000)),
+        lambda: run.save_checkpoint(DiagonalSSM([0.5], 1.0, 0.5)),
+        run.finish,
+    ):  # who writes it still is told
+        with pytest.raises(StoreError, match="run 1 has been deleted"):
+            write()
+    for table in ("metric", "series", "signal", "chunk", "checkpoint", "part"):
+        assert store._database.execute(f"SELECT count(*) FROM {table}") == [(0,)], table

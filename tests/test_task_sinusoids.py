@@ -118,6 +118,16 @@ def test_autoregression_of_what_one_weight_would_do_for_and_of_any_unit(rng):
         np.testing.assert_allclose(scaled, Autoregression(x, 3).weights[2], rtol=1e-9)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])
+def test_autoregression_keeps_its_digits_beside_an_offset(offset, rng):
+    """Squares of the offset would bury what is to be forecast."""
+    t = np.arange(200)
+    x = (offset + np.where(t % 2, 1.0, -1.0) + 0.01 * rng.standard_normal(200)).reshape(1, -1, 1)
+    found = Autoregression(x, 2)
+    wrong = [found.next(x[:, :t], 2) - x[:, t] for t in range(2, 200)]
+    assert np.sqrt(np.mean(np.square(wrong))) < 0.03
+
+
 @pytest.mark.parametrize(
     ("x", "order", "message"),
     [

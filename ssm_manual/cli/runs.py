@@ -114,7 +114,8 @@ def add_parser(subparsers):
     one.add_argument(
         "--force",
         action="store_true",
-        help="delete also what another machine was running when the file was copied from it",
+        help="delete also what runs where it cannot be seen from here: on a machine that the file "
+        "was copied from, or in another container",
     )
 
 

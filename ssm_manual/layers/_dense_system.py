@@ -106,7 +106,9 @@ def forward(layer, u, state, lengths):
     after = np.empty((batch, layer.states), u.dtype)
     for (out, x), piece in zip(outputs, pieces):
         out = out[:, 0]
-        y[piece.items, :, : piece.length] = out if bias is None else out + bias[:, np.newaxis]
+        if bias is not None:
+            out = _validate.plus("y", out, bias[:, np.newaxis])
+        y[piece.items, :, : piece.length] = out
         after[piece.items] = x[:, 0]
     return y, after, cache
 
@@ -129,7 +131,7 @@ def backward(layer, grad_y, cache, grad_state):
             to_bias = np.sum(g, axis=(0, 2), dtype=float)  # [MIMO-2]
         for name, grad in zip(sums, (*weights, to_bias)):
             if grad is not None:
-                sums[name] = _validate.plus(name, sums[name], grad)
+                sums[name] = _validate.plus(f"grad_{name}", sums[name], grad)
     to_A, to_B = pull_back(cache.method, cache.system, sums["A"], sums["B"])
     found = {"A": to_A, "B": to_B, "C": sums["C"][0], "bias": sums["bias"]}
     if "D" in params:
@@ -137,8 +139,10 @@ def backward(layer, grad_y, cache, grad_state):
     if "x0" in params:  # a state that was given stands in its place [MIMO-3]
         found["x0"] = np.zeros(layer.states)
         if not cache.stateful:
-            found["x0"] = np.sum(before, axis=0, dtype=float)
-    grads = {name: np.asarray(found[name], params[name].dtype) for name in params}
+            with np.errstate(over="ignore"):
+                found["x0"] = np.sum(before, axis=0, dtype=float)
+    with np.errstate(over="ignore"):  # infinite in the layer's precision
+        grads = {name: np.asarray(found[name], params[name].dtype) for name in params}
     return grad_u, before if cache.stateful else None, grads
 
 

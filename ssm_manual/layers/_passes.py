@@ -82,7 +82,7 @@ def backward(layer, grad_y, cache, grad_state):
         if piece.reverse is not None:
             back = "C_reverse", piece.reverse, (g[..., ::-1], None)
             to_reversed, _ = _add(layer, sums, piece.view, *back)
-            to_u = to_u + to_reversed[..., ::-1]  # [S4D-6]
+            to_u = _validate.plus("grad_u", to_u, to_reversed[..., ::-1])  # [S4D-6]
         if cache.whole:
             grad_u, before = to_u, to_x0
         else:
@@ -90,7 +90,9 @@ def backward(layer, grad_y, cache, grad_state):
             if before is not None:
                 before[piece.items] = to_x0
     grads = layer._operator.pull_back(layer, cache.system, sums)
-    return grad_u, before, {name: grads[name].astype(p.dtype) for name, p in layer.params.items()}
+    with np.errstate(over="ignore"):  # infinite in the layer's precision
+        grads = {name: grads[name].astype(p.dtype) for name, p in layer.params.items()}
+    return grad_u, before, grads
 
 
 def _through(layer, system, u, x0, items):
@@ -113,5 +115,5 @@ def _add(layer, sums, view, weights, residuals, grad_out):
     for name, grad in found.items():
         if grad is not None:  # as that to D is, of the second direction
             grad = grad.astype(np.result_type(grad, float), copy=False)
-            sums[name] = _validate.plus(name, sums.get(name, 0), grad)
+            sums[name] = _validate.plus(f"grad_{name}", sums.get(name, 0), grad)
     return to_u, to_x0

@@ -183,9 +183,10 @@ class Embedding:
         grads = {"table": ops.embedding_vjp(residuals, g)[1]}
         if "positions" in self.params:
             total = np.zeros(self.params["positions"].shape)
-            with np.errstate(over="ignore"):
-                for items, length, kept in pieces:
-                    total += ops.positions_vjp(kept, g[items, :, :length])[1]
+            for items, length, kept in pieces:
+                piece = ops.positions_vjp(kept, g[items, :, :length])[1]
+                total = _validate.plus("grad_positions", total, piece)
+            with np.errstate(over="ignore"):  # infinite in the layer's precision
                 grads["positions"] = total.astype(self.dtype)
         return None, None, grads
 

@@ -51,9 +51,9 @@ class Standardised:
         self._deviation = np.sqrt(np.mean(np.square(Z - self._mean), axis=0))
         self.mean = np.ldexp(self._mean, self._size)
         self.deviation = np.ldexp(self._deviation, self._size)
-        constant = self.deviation < np.finfo(float).tiny
-        self.deviation[constant] = 1.0
-        self._deviation[constant] = np.inf  # which makes the column zero
+        self.constant = self.deviation < np.finfo(float).tiny
+        self.deviation[self.constant] = 1.0
+        self._deviation[self.constant] = np.inf  # which makes the column zero
 
     def wide(self, X):
         """The features in double precision."""

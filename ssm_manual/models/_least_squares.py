@@ -30,8 +30,7 @@ def dependent(X, frame):
     Rounding moves a value by half a unit of its size, not of its column's deviation.
     """
     eps, F = float(np.finfo(X.dtype).eps), X.shape[1]
-    constant = np.all(X[0] == X, axis=0)
-    size = np.where(constant, 0, np.abs(X).max(axis=0))  # a constant becomes just 0
+    size = np.where(frame.constant, 0, np.abs(X).max(axis=0))  # a constant becomes just 0
     moved = eps * np.sqrt(F) * np.max(size / frame.deviation)
     floor = np.finfo(float).eps * max(X.shape)
     return max(floor, min(moved, np.sqrt(eps)))  # what is above sqrt(eps) always counts
@@ -48,7 +47,11 @@ def minimiser(Z, y, l2, scale, cut):
     rank = int(np.sum(singular > cut * singular[0])) if singular[0] > 0 else 0
     v = Vh[:rank].T @ ((U[:, :rank].T @ y) / singular[:rank])
     if rank < F:  # what the data cannot see is taken out where it makes |scale v| larger
+        # whatever the units are: powers of two are taken out, so that no square leaves the range
+        scale = np.ldexp(scale, -np.frexp(scale.max())[1])
+        scale = np.maximum(scale, np.finfo(float).tiny)
         unseen = scale[:, None] * Vh[rank:].T
+        unseen = np.ldexp(unseen, -np.frexp(np.abs(unseen).max(axis=0))[1])
         basis = np.linalg.qr(unseen / np.linalg.norm(unseen, axis=0))[0]
         v = v - (basis @ (basis.T @ (scale * v))) / scale
     return v

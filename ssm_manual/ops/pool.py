@@ -41,7 +41,8 @@ def pool(x, *, method="mean", lengths=None):
 
     Notes
     -----
-    Sums are in double precision. Saved for the backward pass: the shape and the lengths.
+    Sums are in double precision; one beyond its range makes the mean infinite. Saved for the
+    backward pass: the shape and the lengths.
 
     Examples
     --------

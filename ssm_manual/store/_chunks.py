@@ -14,7 +14,8 @@ CHUNK = 16384
 
 MOST_CHANNELS = 65535
 
-#: Bytes that a long read fetches at a time, beside the array that it fills: at worst a row each.
+#: Bytes that a long read fetches at a time, beside the array that it fills; few, since each sample
+#: may be a row.
 _PIECE = 1 << 20
 
 INSERT = "INSERT INTO chunk VALUES (?, ?)"

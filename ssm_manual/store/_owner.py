@@ -67,19 +67,20 @@ def alive(owner, me=None):
     return None in (began, owner.get("began")) or began == owner["began"]
 
 
-def elsewhere(owner):
+def elsewhere(owner, me):
     """Whether a process cannot be seen from here: of another machine, or another container.
 
     Parameters
     ----------
     owner : dict
         What `myself` was there.
+    me : dict
+        What `myself` is here.
 
     Returns
     -------
     bool
     """
-    me = myself()
     return any(owner.get(what) != me[what] for what in ("machine", "group"))
 
 

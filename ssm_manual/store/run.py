@@ -172,7 +172,9 @@ class Run:
         """
         name = _plain.name("name", name)
         self.check_writable()
-        _checkpoints.save(self.database, self.id, name, model, metadata)
+        with self.database.lock:
+            self.check_present()
+            _checkpoints.save(self.database, self.id, name, model, metadata)
 
     def finish(self, /, **scores):
         """The run has ended well.
@@ -358,7 +360,7 @@ class Run:
 
     def _elsewhere(self):
         """Whether the process that writes it cannot be seen from here."""
-        return _owner.elsewhere(self._told(self._now("owner")[0], dict))
+        return _owner.elsewhere(self._told(self._now("owner")[0], dict), self._store._me)
 
     def _told(self, text, kind=object):
         """Plain data from a column."""
@@ -380,9 +382,14 @@ class Run:
                 "nothing can be added to it"
             )
 
+    def check_present(self):
+        """Raise `StoreError` if the run has been deleted."""
+        self._now("id")
+
     def _end(self, status, error, scores=None):
         self.database.execute(
             "UPDATE run SET status = ?, error = ?, scores = ?, ended = ? WHERE id = ?",
             (status, error, _plain.dumps("scores", scores or {}), time.time(), self.id),
         )
         self.writable = False
+        self.check_present()

@@ -236,13 +236,17 @@ class Store:
         ----------
         *runs : Run or int
         force : bool
-            Whether to delete also a run that is still marked as running though its process cannot
-            be seen from here, such as one of a file that was copied from another machine.
+            Whether to delete also a run that is marked as running in a process that cannot be seen
+            from here: of another machine that the file was copied from, or another container. That
+            nobody is writing it any more is then for the caller to know: what it appended would be
+            acknowledged and lost.
 
         Raises
         ------
+        ValueError
+            If a run is of another store.
         StoreError
-            If one is running, or the file cannot be written.
+            If one is running or there is none of its number, or the file cannot be written.
         """
         runs = [self._mine(run) for run in runs]
         force = _validate.flag("force", force)
@@ -250,9 +254,9 @@ class Store:
         with self._database.transaction():
             for run in runs:
                 if run.status == "running" and not (force and run._elsewhere()):
-                    raise StoreError(
-                        f"{self.path}: run {run.id} is running{_beyond(run)}: it cannot be deleted"
-                    )
+                    unseen = ", in a process that cannot be seen from here: only force deletes it"
+                    why = unseen if run._elsewhere() else ": it cannot be deleted"
+                    raise StoreError(f"{self.path}: run {run.id} is running{why}")
             for run in {run.id: run for run in runs}.values():
                 self._delete(run.id)
 
@@ -341,10 +345,6 @@ def _is_name(path):
         return isinstance(path, str) and b"\0" not in os.fsencode(path) and path != ""
     except UnicodeEncodeError:
         return False
-
-
-def _beyond(run):
-    return ", on another machine (force deletes it)" if run._elsewhere() else ""
 
 
 def _versions():

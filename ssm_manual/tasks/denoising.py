@@ -241,7 +241,7 @@ def snr(clean, error):
         raise ValueError(f"clean has shape {clean.shape}; it must fit that of error, {error.shape}")
     clean = np.broadcast_to(clean, error.shape)
     signal, noise = (_decibels(a) for a in (clean, error))
-    return signal - noise if noise > -np.inf else np.inf
+    return float(signal - noise) if noise > -np.inf else float("inf")
 
 
 def _decibels(a):

@@ -61,16 +61,16 @@ class Autoregression:
         x = _validate.array("x", x, real=True)
         _validate.shape("x", x, (-1, -1, -1), meaning="(sequences, length, features)")
         self.order = _validate.integer("order", order, minimum=1, maximum=x.shape[1] - 1)
-        # sums of products of any two of order + 1 neighbours, over all places
         windows = np.lib.stride_tricks.sliding_window_view(x, order + 1, axis=1)
         windows = windows.reshape(-1, order + 1).astype(float)
         # the weights do not depend on the unit: a power of two that leaves no square out of range
         windows = np.ldexp(windows, -np.frexp(np.abs(windows).max())[1])
-        products = windows.T @ windows
+        # as good as the windows themselves, and no longer than order + 1
+        windows = np.linalg.qr(windows, mode="r")
         self.weights = []  # of order 1, 2, ..., the oldest sample first
         for n in range(1, order + 1):
             past = slice(order - n, order)
-            found = np.linalg.lstsq(products[past, past], products[past, order], rcond=None)
+            found = np.linalg.lstsq(windows[:, past], windows[:, order], rcond=None)
             self.weights.append(found[0])  # where several do as well, the smallest
 
     def next(self, past, order):
@@ -97,7 +97,9 @@ class Autoregression:
 
     def _next(self, past, order):
         n = min(order, past.shape[1])
-        return np.einsum("snf,n->sf", past[:, past.shape[1] - n :], self.weights[n - 1])
+        forecast = np.einsum("snf,n->sf", past[:, past.shape[1] - n :], self.weights[n - 1])
+        _validate.sound_values(forecast=forecast)
+        return forecast
 
     def error(self, x, order):
         """Mean squared error of one-step forecasts of ``x[:, 1:]``.

@@ -160,7 +160,7 @@ def copying_memory(rng, sequences, symbols, gap):
     sequences = _validate.length("sequences", sequences, minimum=1)
     n = _validate.size("symbols", symbols)
     gap = _validate.length("gap", gap, minimum=1)
-    _validate.room(sequences=sequences, gap=2 * n + gap)
+    _validate.room(sequences=sequences, length=2 * n + gap)
     inputs = np.full((sequences, 2 * n + gap), BLANK)
     targets = inputs.copy()
     inputs[:, :n] = targets[:, n + gap :] = rng.integers(1, MARKER, (sequences, n))

@@ -37,10 +37,11 @@ def bits_right(logits, bits):
     logits = _validate.array("logits", logits, real=True)
     try:
         found = np.asarray(bits)
-        if found.dtype.kind not in "biuf":
+        if found.dtype.kind not in "biuf" or isinstance(bits, np.ma.MaskedArray):
             raise ValueError
     except ValueError:  # also of a ragged list, or one too deep
-        raise ValueError(f"bits is {_validate.show(bits)}; it must be an array") from None
+        what = f"bits is {_validate.show(bits)}"
+        raise ValueError(f"{what}; it must be an array of real numbers, not masked") from None
     _validate.shape("bits", found, logits.shape, meaning="that of logits")
     return float(np.mean((logits > 0) == (found == 1)))
 

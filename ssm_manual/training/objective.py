@@ -79,5 +79,7 @@ def loss_and_grads(model, u, target, *, mode="bptt", window=None):
 
 
 def _add(left, right):
-    pairs = zip("ABCD", left, right)
-    return tuple(None if a is None else _validate.plus(name, a, b) for name, a, b in pairs)
+    triples = zip(("A_bar", "B_bar", "C", "D"), left, right)
+    return tuple(
+        None if a is None else _validate.plus(f"grad_{name}", a, b) for name, a, b in triples
+    )

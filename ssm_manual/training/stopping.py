@@ -51,6 +51,7 @@ class EarlyStopping:
         checked["restore"] = _validate.flag("restore", self.restore)
         if self.enough is not None:
             checked["enough"] = _validate.real_number("enough", self.enough)
+        checked["metric"] = str(self.metric)
         for name, value in checked.items():  # Python's own types, whatever was given
             object.__setattr__(self, name, value)
 
