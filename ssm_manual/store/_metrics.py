@@ -27,7 +27,7 @@ class Metrics:
             self._run.check_writable()
             entry = next(self._entries)
             with database.transaction():
-                self._run.check_present()
+                self._run._check_present()
                 rows = [(self._series_of(key), step, entry, v) for key, v in floats.items()]
                 for row in rows:
                     database.execute("INSERT INTO metric VALUES (?, ?, ?, ?)", row)

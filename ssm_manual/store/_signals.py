@@ -40,7 +40,7 @@ class Signals:
                     database.execute(_chunks.INSERT, (layout.base + at, data))
             elif count:
                 with database.transaction():
-                    self._run.check_present()
+                    self._run._check_present()
                     at = layout.length(database)
                     for row in layout.rows(data, at):
                         database.execute(_chunks.INSERT, row)
@@ -131,7 +131,7 @@ class Signals:
         with database.lock:
             run.check_writable()
             with database.transaction():
-                run.check_present()
+                run._check_present()
                 if name in self._all():
                     raise ValueError(f"name is {name!r}; run {run.id} has such a signal already")
                 database.execute(

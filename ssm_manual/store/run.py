@@ -173,7 +173,7 @@ class Run:
         name = _plain.name("name", name)
         self.check_writable()
         with self.database.lock:
-            self.check_present()
+            self._check_present()
             _checkpoints.save(self.database, self.id, name, model, metadata)
 
     def finish(self, /, **scores):
@@ -382,7 +382,7 @@ class Run:
                 "nothing can be added to it"
             )
 
-    def check_present(self):
+    def _check_present(self):
         """Raise `StoreError` if the run has been deleted."""
         self._now("id")
 
@@ -392,4 +392,4 @@ class Run:
             (status, error, _plain.dumps("scores", scores or {}), time.time(), self.id),
         )
         self.writable = False
-        self.check_present()
+        self._check_present()
