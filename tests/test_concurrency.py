@@ -245,6 +245,7 @@ def test_an_interrupted_kernel_ends_and_leaves_everything_in_order():
     code = """
 expected, before = layer(inputs[0]), blas()
 long = rng.standard_normal((4, 2, 200_000))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell ignores it
 def interrupt():
     while not _blas._inside:  # until the kernel is about to run
         time.sleep(0)
@@ -292,6 +293,7 @@ def interrupt():
         time.sleep(0.005)
     time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell ignores it
 threading.Thread(target=interrupt, daemon=True).start()
 sys.stderr = sys.stdout
 print(cli.main([*quick, "10000000", "--save", {str(target)!r}]))
