@@ -663,6 +663,12 @@ def only_run():
         return run, run.status, run.error, run.scores, signals, run.signals["restored"].rate
 
 
+def stored_so_far():
+    """Samples of the input that another process would see while the stream is running."""
+    with Store("runs.db", readonly=True) as store:
+        return store.runs()[0].signals["input"].length
+
+
 @pytest.mark.parametrize("format", ["float32", "int16"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_store_has_the_same_bits_as_both_pipes(format, channels, rng, capsys):
@@ -736,8 +742,7 @@ def test_what_is_slow_is_stored_after_a_second(rng, monkeypatch):
         for _ in range(3):
             running.write(raw(noise(rng, length=64)))
             time.sleep(0.1)
-        with Store("runs.db", readonly=True) as store:
-            found.append(store.runs()[0].signals["input"].length)
+        found.append(stored_so_far())
         running.close_input()
         running.rest()
 
@@ -756,8 +761,7 @@ def test_what_is_much_is_stored_at_once(rng, monkeypatch):
         running.read(192 - DELAY)
         running.write(raw(noise(rng, length=64)))  # it is answered when the last is stored
         running.read(64)
-        with Store("runs.db", readonly=True) as store:
-            found.append(store.runs()[0].signals["input"].length)
+        found.append(stored_so_far())
         running.close_input()
         running.rest()
 
